@@ -1,1 +1,19 @@
-//! Being written.
+#![forbid(unsafe_code)]
+//! Everything that tests of stratafs share: a reference model, generators of operations and stacks, tree
+//! dumps, the conformance suite that any backend must pass, and injected faults.
+
+pub mod dump;
+pub mod generate;
+pub mod model;
+pub mod op;
+pub mod path;
+pub mod rng;
+pub mod spec;
+pub mod subject;
+
+pub use dump::Dump;
+pub use model::Model;
+pub use op::{Op, Outcome, Value};
+pub use path::Path;
+pub use spec::{Data, Entry, StackSpec, TreeSpec, What};
+pub use subject::Subject;
