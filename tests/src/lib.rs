@@ -1,1 +1,9 @@
-//! Shared helpers.
+#![forbid(unsafe_code)]
+//! What the tests here share: beds to run the conformance suite on, mounts that clean up after themselves,
+//! and the rule for skipping. A test that the machine cannot run prints `skipped: ` and what is missing, and
+//! passes; with `STRATAFS_REQUIRE_ALL=1` it fails instead.
+
+pub mod mounts;
+pub mod need;
+
+pub use mounts::Mounted;

@@ -1,6 +1,7 @@
 //! Generators: operations over a small alphabet and stacks of one to six layers. Everything is drawn from a
 //! [`Source`], so the seeded long runs and the shrinking property tests share one definition.
 
+use crate::dump::Dump;
 use crate::op::{Blocks, Mode, Op, RenameHow, SLOTS};
 use crate::path::Path;
 use crate::rng::{Source, Tape};
@@ -30,16 +31,49 @@ pub fn path(source: &mut impl Source) -> Path {
     Path((0..depth).map(|_| name(source)).collect())
 }
 
-/// A path that likely exists (of `known`), or one below it, or any.
-fn likely(source: &mut impl Source, known: &[Path]) -> Path {
-    if known.is_empty() || source.chance(30) {
-        return path(source);
+/// Paths that likely exist, as a hint for [`op`].
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    all: Vec<Path>,
+    files: Vec<Path>,
+}
+
+impl Known {
+    /// Of a stack's entries.
+    #[must_use]
+    pub fn of_stack(stack: &StackSpec) -> Self {
+        let entries = || stack.layers.iter().flat_map(|l| &l.entries);
+        let all: BTreeSet<_> = entries().map(|e| e.path.clone()).collect();
+        let files: BTreeSet<_> =
+            entries().filter(|e| matches!(e.what, What::File(_))).map(|e| e.path.clone()).collect();
+        Self { all: all.into_iter().collect(), files: files.into_iter().collect() }
     }
-    source.pick(known).clone()
+
+    /// Of a tree as it is now.
+    #[must_use]
+    pub fn of_dump(dump: &Dump) -> Self {
+        let all = dump.paths();
+        let is_file = |path: &&Path| dump.line(path).is_some_and(|line| line.starts_with("File"));
+        Self { files: all.iter().filter(is_file).cloned().collect(), all }
+    }
+}
+
+/// A path that likely exists, or any.
+fn likely(source: &mut impl Source, known: &Known) -> Path {
+    if known.all.is_empty() || source.chance(25) { path(source) } else { source.pick(&known.all).clone() }
+}
+
+/// A path that is likely a regular file's.
+fn file(source: &mut impl Source, known: &Known) -> Path {
+    if known.files.is_empty() || source.chance(15) {
+        likely(source, known)
+    } else {
+        source.pick(&known.files).clone()
+    }
 }
 
 /// A path for a new object: mostly in a directory or under a name that is known.
-fn fresh(source: &mut impl Source, known: &[Path]) -> Path {
+fn fresh(source: &mut impl Source, known: &Known) -> Path {
     match source.below(3) {
         0 => path(source),
         1 => likely(source, known),
@@ -86,18 +120,20 @@ fn device(source: &mut impl Source) -> (Kind, Device) {
 }
 
 /// One operation; `known` are paths that likely exist.
-pub fn op(source: &mut impl Source, known: &[Path]) -> Op {
+pub fn op(source: &mut impl Source, known: &Known) -> Op {
     let slot = |source: &mut dyn FnMut(u32) -> u32| source(SLOTS as u32) as usize;
     match source.below(100) {
         0..=6 => Op::Create { path: fresh(source, known), mode: *source.pick(&MODES) },
         7..=13 => Op::Write {
-            path: likely(source, known),
+            path: file(source, known),
             offset: offset(source),
             len: len(source),
             fill: fill(source),
         },
-        14..=19 => Op::Mkdir { path: fresh(source, known), mode: *source.pick(&[0o755, 0o700, 0o2775, 0o1777]) },
-        20..=25 => Op::Unlink { path: likely(source, known) },
+        14..=19 => {
+            Op::Mkdir { path: fresh(source, known), mode: *source.pick(&[0o755, 0o700, 0o2775, 0o1777]) }
+        }
+        20..=25 => Op::Unlink { path: file(source, known) },
         26..=29 => Op::Rmdir { path: likely(source, known) },
         30..=42 => Op::Rename {
             from: likely(source, known),
@@ -114,7 +150,7 @@ pub fn op(source: &mut impl Source, known: &[Path]) -> Op {
             path: fresh(source, known),
             target: source.pick(&[&b"a"[..], b"/b", b"../c", b"none", b"\xff"]).to_vec(),
         },
-        45..=50 => Op::Link { from: likely(source, known), to: fresh(source, known) },
+        45..=50 => Op::Link { from: file(source, known), to: fresh(source, known) },
         51..=53 => Op::Chmod { path: likely(source, known), mode: *source.pick(&MODES) },
         54..=56 => {
             let (uid, gid) = (*source.pick(&OWNERS), *source.pick(&OWNERS));
@@ -138,22 +174,20 @@ pub fn op(source: &mut impl Source, known: &[Path]) -> Op {
             let (kind, rdev) = device(source);
             Op::Mknod { path: fresh(source, known), kind, mode: *source.pick(&MODES), rdev }
         }
-        67..=68 => Op::Append { path: likely(source, known), len: len(source), fill: fill(source) },
-        69..=71 => Op::Truncate { path: likely(source, known), len: offset(source) },
-        72..=73 => Op::Read { path: likely(source, known), offset: offset(source), len: len(source) },
+        67..=68 => Op::Append { path: file(source, known), len: len(source), fill: fill(source) },
+        69..=71 => Op::Truncate { path: file(source, known), len: offset(source) },
+        72..=73 => Op::Read { path: file(source, known), offset: offset(source), len: len(source) },
         74 => Op::ReadLink { path: likely(source, known) },
         75..=76 => Op::ReadDir { path: likely(source, known) },
         77..=78 => Op::Stat { path: likely(source, known) },
         79..=84 => Op::Open {
             slot: slot(&mut |n| source.below(n)),
-            path: likely(source, known),
+            path: file(source, known),
             mode: *source.pick(&[Mode::Read, Mode::Read, Mode::Both, Mode::Write, Mode::Replace]),
         },
-        85..=87 => Op::HandleRead {
-            slot: slot(&mut |n| source.below(n)),
-            offset: offset(source),
-            len: len(source),
-        },
+        85..=87 => {
+            Op::HandleRead { slot: slot(&mut |n| source.below(n)), offset: offset(source), len: len(source) }
+        }
         88..=90 => Op::HandleWrite {
             slot: slot(&mut |n| source.below(n)),
             offset: offset(source),
@@ -177,7 +211,8 @@ pub fn op(source: &mut impl Source, known: &[Path]) -> Op {
         },
         97 => Op::HandleSize { slot: slot(&mut |n| source.below(n)) },
         98 => Op::Close { slot: slot(&mut |n| source.below(n)) },
-        _ => Op::Reopen,
+        _ if source.chance(15) => Op::Reopen,
+        _ => Op::Open { slot: slot(&mut |n| source.below(n)), path: file(source, known), mode: Mode::Both },
     }
 }
 
@@ -264,13 +299,6 @@ pub fn stack(source: &mut impl Source) -> StackSpec {
     StackSpec { layers: (0..layers).map(|_| tree(source, 18)).collect() }
 }
 
-/// The paths of a stack's entries, as a hint for [`op`].
-#[must_use]
-pub fn known(stack: &StackSpec) -> Vec<Path> {
-    let all: BTreeSet<_> = stack.layers.iter().flat_map(|l| l.entries.iter().map(|e| e.path.clone())).collect();
-    all.into_iter().collect()
-}
-
 /// Stacks, shrinking toward fewer layers and entries.
 pub fn stacks() -> impl Strategy<Value = StackSpec> {
     vec(any::<u32>(), 0..600).prop_map(|tape| stack(&mut Tape::new(&tape)))
@@ -279,7 +307,7 @@ pub fn stacks() -> impl Strategy<Value = StackSpec> {
 /// A stack and operations on it, shrinking toward fewer and simpler operations.
 pub fn runs(ops: usize) -> impl Strategy<Value = (StackSpec, Vec<Op>)> {
     (stacks(), vec(vec(any::<u32>(), 24), 0..ops)).prop_map(|(stack, tapes)| {
-        let known = known(&stack);
+        let known = Known::of_stack(&stack);
         let ops = tapes.iter().map(|tape| op(&mut Tape::new(tape), &known)).collect();
         (stack, ops)
     })

@@ -4,6 +4,8 @@
 
 pub mod dump;
 pub mod generate;
+#[cfg(target_os = "linux")]
+pub mod host;
 pub mod model;
 pub mod op;
 pub mod path;

@@ -400,7 +400,9 @@ impl Model {
 
     fn run(&mut self, op: &Op) -> Outcome {
         match op {
-            Op::Create { path, mode } => self.make(path, Node::new(Kind::File, *mode, Body::File(Vec::new()))),
+            Op::Create { path, mode } => {
+                self.make(path, Node::new(Kind::File, *mode, Body::File(Vec::new())))
+            }
             Op::Mkdir { path, mode } => self.make(path, Node::dir(*mode)),
             Op::Symlink { path, target } => {
                 self.make(path, Node::new(Kind::Symlink, 0o777, Body::Symlink(target.clone())))
@@ -568,7 +570,13 @@ mod tests {
 
     #[test]
     fn layers_flatten_by_overlay_rules() {
-        let low = TreeSpec::new().dir("d").file("d/x", "x").file("d/y", "y").dir("e").file("e/z", "z").file("f", "1");
+        let low = TreeSpec::new()
+            .dir("d")
+            .file("d/x", "x")
+            .file("d/y", "y")
+            .dir("e")
+            .file("e/z", "z")
+            .file("f", "1");
         let mid = TreeSpec::new().dir("d").whiteout("d/x").file("e", "file now").file("f", "2");
         let top = TreeSpec::new().opaque("d").file("d/new", "n").dir("e");
         let shown = Model::from_stack(&StackSpec::from([top, mid, low])).dump();
@@ -577,7 +585,8 @@ mod tests {
 
     #[test]
     fn links_share_their_object() {
-        let mut model = Model::from_stack(&StackSpec::one(TreeSpec::new().file("a", "1").hard_link("b", "a")));
+        let mut model =
+            Model::from_stack(&StackSpec::one(TreeSpec::new().file("a", "1").hard_link("b", "a")));
         let append = Op::Append { path: Path::of("b"), len: 1, fill: b'2' };
         assert_eq!(model.apply(&append), Ok(Value::Count(1)));
         let read = Op::Read { path: Path::of("a"), offset: 0, len: 9 };

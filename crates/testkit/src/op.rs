@@ -60,47 +60,151 @@ pub enum Blocks {
 #[allow(missing_docs, reason = "fields are the arguments of the system call that a variant is named after")]
 pub enum Op {
     /// `open(O_CREAT | O_EXCL)`, then close.
-    Create { path: Path, mode: u32 },
-    Mkdir { path: Path, mode: u32 },
-    Symlink { path: Path, target: Vec<u8> },
+    Create {
+        path: Path,
+        mode: u32,
+    },
+    Mkdir {
+        path: Path,
+        mode: u32,
+    },
+    Symlink {
+        path: Path,
+        target: Vec<u8>,
+    },
     /// Fifos, sockets and devices; never the whiteout's 0/0.
-    Mknod { path: Path, kind: Kind, mode: u32, rdev: Device },
-    Link { from: Path, to: Path },
-    Unlink { path: Path },
-    Rmdir { path: Path },
-    Rename { from: Path, to: Path, how: RenameHow },
+    Mknod {
+        path: Path,
+        kind: Kind,
+        mode: u32,
+        rdev: Device,
+    },
+    Link {
+        from: Path,
+        to: Path,
+    },
+    Unlink {
+        path: Path,
+    },
+    Rmdir {
+        path: Path,
+    },
+    Rename {
+        from: Path,
+        to: Path,
+        how: RenameHow,
+    },
     /// Open for writing, write `len` times `fill` at `offset`, close.
-    Write { path: Path, offset: u64, len: usize, fill: u8 },
+    Write {
+        path: Path,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
     /// Open for appending, append, close.
-    Append { path: Path, len: usize, fill: u8 },
-    Truncate { path: Path, len: u64 },
+    Append {
+        path: Path,
+        len: usize,
+        fill: u8,
+    },
+    Truncate {
+        path: Path,
+        len: u64,
+    },
     /// Gives the bytes.
-    Read { path: Path, offset: u64, len: usize },
+    Read {
+        path: Path,
+        offset: u64,
+        len: usize,
+    },
     /// Gives the target.
-    ReadLink { path: Path },
+    ReadLink {
+        path: Path,
+    },
     /// Gives names and kinds, sorted.
-    ReadDir { path: Path },
+    ReadDir {
+        path: Path,
+    },
     /// Gives what a dump says about one object.
-    Stat { path: Path },
-    Chmod { path: Path, mode: u32 },
-    Chown { path: Path, uid: Option<u32>, gid: Option<u32> },
-    Utimens { path: Path, atime: Time, mtime: Time },
-    SetXattr { path: Path, name: Vec<u8>, value: Vec<u8>, how: SetXattr },
-    RemoveXattr { path: Path, name: Vec<u8> },
+    Stat {
+        path: Path,
+    },
+    Chmod {
+        path: Path,
+        mode: u32,
+    },
+    Chown {
+        path: Path,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
+    Utimens {
+        path: Path,
+        atime: Time,
+        mtime: Time,
+    },
+    SetXattr {
+        path: Path,
+        name: Vec<u8>,
+        value: Vec<u8>,
+        how: SetXattr,
+    },
+    RemoveXattr {
+        path: Path,
+        name: Vec<u8>,
+    },
     /// Gives the value.
-    GetXattr { path: Path, name: Vec<u8> },
+    GetXattr {
+        path: Path,
+        name: Vec<u8>,
+    },
     /// Opens into a slot; what was open there is closed first.
-    Open { slot: usize, path: Path, mode: Mode },
-    HandleRead { slot: usize, offset: u64, len: usize },
-    HandleWrite { slot: usize, offset: u64, len: usize, fill: u8 },
-    HandleAppend { slot: usize, len: usize, fill: u8 },
-    HandleTruncate { slot: usize, len: u64 },
-    HandleAllocate { slot: usize, how: Blocks, offset: u64, len: u64 },
+    Open {
+        slot: usize,
+        path: Path,
+        mode: Mode,
+    },
+    HandleRead {
+        slot: usize,
+        offset: u64,
+        len: usize,
+    },
+    HandleWrite {
+        slot: usize,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
+    HandleAppend {
+        slot: usize,
+        len: usize,
+        fill: u8,
+    },
+    HandleTruncate {
+        slot: usize,
+        len: u64,
+    },
+    HandleAllocate {
+        slot: usize,
+        how: Blocks,
+        offset: u64,
+        len: u64,
+    },
     /// copy_file_range(2) until it says 0; gives the count.
-    HandleCopy { from: usize, from_offset: u64, to: usize, offset: u64, len: u64 },
+    HandleCopy {
+        from: usize,
+        from_offset: u64,
+        to: usize,
+        offset: u64,
+        len: u64,
+    },
     /// Gives the size.
-    HandleSize { slot: usize },
-    Close { slot: usize },
+    HandleSize {
+        slot: usize,
+    },
+    Close {
+        slot: usize,
+    },
     /// Close every handle and open the same layers again.
     Reopen,
 }

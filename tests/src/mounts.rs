@@ -1,0 +1,74 @@
+//! Mounts that go when their guard does.
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+/// A mounted file system; dropping it unmounts.
+#[derive(Debug)]
+#[must_use = "dropping it unmounts"]
+pub struct Mounted {
+    at: PathBuf,
+}
+
+impl Mounted {
+    /// A tmpfs with these mount options, empty for none.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn tmpfs(at: &Path, options: &str) -> Result<Self, Errno> {
+        Self::any("tmpfs", at, options)
+    }
+
+    /// A kernel overlay: `lowers` topmost first, `upper` and `work`, and more options after them. Paths must
+    /// hold neither `,` nor `:`.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn overlay(
+        at: &Path,
+        lowers: &[PathBuf],
+        upper: Option<(&Path, &Path)>,
+        options: &str,
+    ) -> Result<Self, Errno> {
+        let lowers: Vec<_> = lowers.iter().map(|p| p.display().to_string()).collect();
+        let mut data = format!("lowerdir={}", lowers.join(":"));
+        if let Some((upper, work)) = upper {
+            data += &format!(",upperdir={},workdir={}", upper.display(), work.display());
+        }
+        if !options.is_empty() {
+            data += ",";
+            data += options;
+        }
+        Self::any("overlay", at, &data)
+    }
+
+    fn any(kind: &str, at: &Path, data: &str) -> Result<Self, Errno> {
+        let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+        mount(kind, at, kind, MountFlags::NOATIME, data.as_c_str())?;
+        Ok(Self { at: at.to_path_buf() })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+
+    /// Unmounts now, and says when something still uses it.
+    ///
+    /// # Errors
+    /// What umount(2) says.
+    pub fn unmount(self) -> Result<(), Errno> {
+        unmount(&self.at, UnmountFlags::empty())?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = unmount(&self.at, UnmountFlags::DETACH);
+    }
+}
