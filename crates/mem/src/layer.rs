@@ -7,9 +7,7 @@ use crate::object::MemNode;
 use crate::scratch::MemScratch;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use stratafs_core::{
-    Attr, Caps, ErrorKind, FileId, Found, Hit, Layer, Marks, Name, Origin, RawEntry, Result,
-};
+use stratafs_core::{Attr, Caps, FileId, Found, Hit, Layer, Marks, Name, Origin, RawEntry, Result};
 
 /// A read-only layer in memory. Cloning gives another handle of the same layer.
 ///
@@ -26,27 +24,9 @@ impl MemLayer {
     }
 }
 
-impl MemScratch {
-    fn opened(&self, node: &MemNode) -> Result<MemFile, ErrorKind> {
-        self.fs.open(node, Access::Read)
-    }
-
-    fn link_read(&self, node: &MemNode) {
-        self.fs.accessed(&node.0);
-    }
-}
-
-impl MemLayer {
-    fn opened(&self, node: &MemNode) -> Result<MemFile, ErrorKind> {
-        self.fs.open(node, Access::Frozen)
-    }
-
-    fn link_read(&self, _node: &MemNode) {}
-}
-
-/// Answers as a layer from the handle's `fs`; the handles differ only in whether a read is noted.
+/// Answers as a layer from the handle's `fs`; the handles differ only in whether a read is an access.
 macro_rules! answer_from_fs {
-    ($handle:ty) => {
+    ($handle:ty, $access:expr) => {
         impl Layer for $handle {
             type Node = MemNode;
             type File = MemFile;
@@ -82,12 +62,14 @@ macro_rules! answer_from_fs {
 
             fn read_link(&self, node: &MemNode) -> Result<Vec<u8>> {
                 let target = self.fs.read_link(node).map_err(self.fs.failed("read link"))?;
-                self.link_read(node);
+                if $access != Access::Frozen {
+                    self.fs.accessed(&node.0);
+                }
                 Ok(target)
             }
 
             fn open(&self, node: &MemNode) -> Result<MemFile> {
-                self.opened(node).map_err(self.fs.failed("open"))
+                self.fs.open(node, $access).map_err(self.fs.failed("open"))
             }
 
             fn xattr(&self, node: &MemNode, name: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -113,5 +95,5 @@ macro_rules! answer_from_fs {
     };
 }
 
-answer_from_fs!(MemLayer);
-answer_from_fs!(MemScratch);
+answer_from_fs!(MemLayer, Access::Frozen);
+answer_from_fs!(MemScratch, Access::Read);

@@ -1,4 +1,5 @@
 //! Attributes, times, extended attributes, marks and limits.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! File data against a plain vector of bytes and a set of pages: after every step, the same bytes, size,
 //! blocks and holes.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod common;
 

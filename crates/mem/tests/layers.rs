@@ -1,4 +1,5 @@
 //! Layers: the builder, sealing, identity, and many threads at once.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The verbs that change names: what each does, refuses and leaves behind.
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! What the tests of this crate share: short ways to say which object goes where.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
