@@ -157,7 +157,7 @@ fn edges(len: u64) -> impl Iterator<Item = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn data_is_what_a_vector_says(steps in prop::collection::vec(step(), 1..24)) {
