@@ -150,6 +150,12 @@ impl Dump {
     /// The lines that differ, those of `self` with `-`, those of `other` with `+`; `None` when none do.
     #[must_use]
     pub fn diff(&self, other: &Self) -> Option<String> {
+        self.diff_but(other, &|a, b| a == b)
+    }
+
+    /// As [`Dump::diff`], with lines of one path compared by `same`.
+    #[must_use]
+    pub fn diff_but(&self, other: &Self, same: &dyn Fn(&str, &str) -> bool) -> Option<String> {
         let mut out = String::new();
         let mut side = |sign: char, path: &Path, line: Option<&String>| {
             if let Some(line) = line {
@@ -159,7 +165,7 @@ impl Dump {
         let all = self.lines.keys().chain(other.lines.keys().filter(|p| !self.lines.contains_key(*p)));
         for path in all {
             let (a, b) = (self.lines.get(path), other.lines.get(path));
-            if a != b {
+            if !a.zip(b).is_some_and(|(a, b)| same(a, b)) {
                 side('-', path, a);
                 side('+', path, b);
             }

@@ -78,6 +78,21 @@ impl Model {
         model
     }
 
+    /// The stack without whiteouts that hide nothing. The kernel lists such a whiteout by name when its
+    /// directory is not merged, and then says `ENOENT` for it.
+    #[must_use]
+    pub fn without_idle_whiteouts(mut stack: StackSpec) -> StackSpec {
+        let mut below = Self::default();
+        for layer in stack.layers.iter_mut().rev() {
+            let opaque = |e: &Entry| (e.what == What::Dir { opaque: true }).then(|| e.path.clone());
+            let opaque: Vec<_> = layer.entries.iter().filter_map(opaque).collect();
+            let hides = |path: &Path| below.find(path).is_ok() && !opaque.iter().any(|dir| dir.holds(path));
+            layer.entries.retain(|e| e.what != What::Whiteout || hides(&e.path));
+            below.lay_over(layer);
+        }
+        stack
+    }
+
     /// A whiteout takes a name away, a directory joins a directory unless it is opaque, everything else
     /// replaces. Link counts are those of the layer, as overlayfs shows them.
     fn lay_over(&mut self, layer: &TreeSpec) {
