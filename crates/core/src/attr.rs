@@ -178,11 +178,7 @@ impl SetAttr {
     /// Only both times of `attr`.
     #[must_use]
     pub fn times_of(attr: &Attr) -> Self {
-        Self {
-            atime: Some(SetTime::At(attr.atime)),
-            mtime: Some(SetTime::At(attr.mtime)),
-            ..Self::default()
-        }
+        Self { atime: Some(SetTime::At(attr.atime)), mtime: Some(SetTime::At(attr.mtime)), ..Self::default() }
     }
 
     /// True when nothing is to be set.

@@ -72,6 +72,7 @@ pub mod errno {
     pub const ENOENT: i32 = 2;
     pub const EINTR: i32 = 4;
     pub const EIO: i32 = 5;
+    pub const E2BIG: i32 = 7;
     pub const ENXIO: i32 = 6;
     pub const EBADF: i32 = 9;
     pub const EACCES: i32 = 13;
@@ -274,6 +275,17 @@ impl Error {
         self
     }
 
+    /// Says what the caller asked for, in place of the step inside that failed. Damage and failures of the
+    /// host keep the deeper context: there the place matters more than the question.
+    #[must_use]
+    pub fn asked(mut self, operation: &'static str, path: impl AsRef<[u8]>) -> Self {
+        if !matches!(self.0.kind, ErrorKind::Corrupt | ErrorKind::Io(_)) || self.0.path.is_none() {
+            self.0.operation = operation;
+            self.0.path = Some(path.as_ref().into());
+        }
+        self
+    }
+
     /// Names the layer, unless a deeper context already did.
     #[must_use]
     pub fn in_layer(mut self, layer: impl fmt::Display) -> Self {
@@ -345,7 +357,8 @@ mod tests {
 
     #[test]
     fn the_text_names_operation_path_and_layer() {
-        let e = Error::new(ErrorKind::Corrupt, "read redirect").about("a/b").in_layer("layer 2").because("bad");
+        let e =
+            Error::new(ErrorKind::Corrupt, "read redirect").about("a/b").in_layer("layer 2").because("bad");
         assert_eq!(e.to_string(), "read redirect \"a/b\" in layer 2: damaged: bad");
         assert_eq!(e.errno(), 117);
     }

@@ -79,11 +79,8 @@ pub trait Layer: Send + Sync + 'static {
 
     /// Lists `dir` in its stored order, whiteouts too, `.` and `..` not; private names of the backend are left
     /// out.
-    fn read_dir(
-        &self,
-        dir: &Self::Node,
-        sink: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
-    ) -> Result<()>;
+    fn read_dir(&self, dir: &Self::Node, sink: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>)
+    -> Result<()>;
 
     /// The target of a symbolic link.
     fn read_link(&self, node: &Self::Node) -> Result<Vec<u8>>;

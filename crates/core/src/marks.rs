@@ -5,8 +5,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::{Name, NameBuf};
 use std::fmt;
 
-/// The longest redirect in bytes, as the kernel's overlayfs has it; longer is `EXDEV`.
-pub const REDIRECT_MAX: usize = 256;
+/// The longest redirect in bytes that is written. The kernel writes at most 256 (`redirect_max`) but reads any
+/// length; past this a rename of a directory is `EXDEV`.
+pub const REDIRECT_MAX: usize = crate::name::PATH_MAX - 1;
 
 /// Under which other name the layers below know an object.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,8 @@ impl<'a> Name<'a> {
         if bytes.len() > NAME_MAX {
             return Err(Error::new(ErrorKind::NameTooLong, "name").about(bytes));
         }
-        if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.iter().any(|b| matches!(b, b'/' | 0)) {
+        if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.iter().any(|b| matches!(b, b'/' | 0))
+        {
             return Err(Error::new(ErrorKind::InvalidInput, "name")
                 .about(bytes)
                 .because("a name is one component: not empty, not `.` or `..`, without `/` and NUL"));

@@ -163,6 +163,9 @@ pub trait Scratch: Layer<File: WriteAt> {
     /// The object that was published for `origin`.
     fn indexed(&self, origin: &Origin) -> Result<Option<Hit<Self::Node>>>;
 
+    /// Everything that the index holds.
+    fn index_entries(&self) -> Result<Vec<(Origin, Hit<Self::Node>)>>;
+
     /// Forgets the index entry of `origin`, if there is one.
     fn drop_indexed(&self, origin: &Origin) -> Result<()>;
 

@@ -121,6 +121,11 @@ impl Scratch for MemScratch {
         Ok(tree.index.get(origin).map(|object| object.hit()))
     }
 
+    fn index_entries(&self) -> Result<Vec<(Origin, Hit<MemNode>)>> {
+        let tree = self.fs.tree.read();
+        Ok(tree.index.iter().map(|(origin, object)| (origin.clone(), object.hit())).collect())
+    }
+
     fn drop_indexed(&self, origin: &Origin) -> Result<()> {
         self.fs.unindex(origin).map_err(self.fs.failed("drop from the index"))
     }

@@ -1,0 +1,514 @@
+//! The change list: what the scratch makes different from the layers below it. It walks what the scratch holds
+//! and nothing else, so that it costs what changed and not what exists.
+//!
+//! One exception: a lower file with several names that was copied up through one of them changes under the
+//! others too, and the scratch does not know these. Only while such a file exists its other names are searched
+//! for in the listings of the view.
+//!
+//! Invariant: applying the list to the image's tree gives the container's tree. Paths inside a renamed directory
+//! are given at its new place. A removed directory stands for everything that was in it.
+
+use super::View;
+use super::handle::Access;
+use super::object::{Inode, Lower};
+use crate::attr::{Attr, FileId, Kind};
+use crate::caller::Caller;
+use crate::error::Result;
+use crate::layer::{Found, Layer, ReadAt};
+use crate::marks::Redirect;
+use crate::merge::{self, Below, ListingBuilder};
+use crate::name::{Name, NameBuf};
+use crate::scratch::Scratch;
+use bitflags::bitflags;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::ControlFlow;
+
+bitflags! {
+    /// What of an object is different.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub struct Aspects: u8 {
+        /// The content: of a symbolic link, its target.
+        const DATA = 1;
+        /// Mode, owner, group or device number.
+        const METADATA = 2;
+        /// Extended attributes, access lists and capabilities.
+        const XATTRS = 4;
+        /// The time of the last change of the data.
+        const TIMES = 8;
+    }
+}
+
+/// What happened at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum What {
+    /// Something is there that was not.
+    Added,
+    /// What was there is different.
+    Modified(Aspects),
+    /// What was there is gone, with everything in it.
+    Deleted,
+    /// What is there was elsewhere, with everything in it.
+    Renamed {
+        /// Where it was.
+        from: Vec<u8>,
+        /// What is different besides.
+        aspects: Aspects,
+    },
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// The path from the root, without a leading slash; the root itself is empty.
+    pub path: Vec<u8>,
+    /// What is there now; of a deletion, what was there.
+    pub kind: Kind,
+    /// What happened.
+    pub what: What,
+}
+
+/// A directory that is to be compared.
+struct Todo<L: Layer, S: Scratch> {
+    dir: Inode<L, S>,
+    /// What the image has at this place.
+    base: Vec<Lower<L::Node>>,
+    path: Vec<u8>,
+}
+
+/// A file that is gone from its place, and what it was.
+type Departed<N> = (Vec<u8>, Vec<Below<N>>);
+
+struct Walk<'v, L: Layer, S: Scratch> {
+    view: &'v View<L, S>,
+    scratch: &'v S,
+    out: Vec<Change>,
+    todo: Vec<Todo<L, S>>,
+    /// Places that directories have left.
+    left: HashSet<Vec<u8>>,
+    /// Files that are gone from their place, by identity.
+    deleted: HashMap<FileId, Departed<L::Node>>,
+    /// Added files that were copied up from somewhere.
+    arrived: Vec<(Vec<u8>, Inode<L, S>)>,
+    /// How many names of an object the scratch has.
+    names: HashMap<FileId, u32>,
+}
+
+impl<L: Layer, S: Scratch> View<L, S> {
+    /// What the container changed, sorted by path; where something was replaced by something of another kind,
+    /// the deletion comes before the addition. A read-only view has changed nothing.
+    ///
+    /// # Errors
+    /// What the backends say.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let Some(scratch) = self.scratch() else { return Ok(Vec::new()) };
+        let mut walk = Walk {
+            view: self,
+            scratch,
+            out: Vec::new(),
+            todo: Vec::new(),
+            left: HashSet::new(),
+            deleted: HashMap::new(),
+            arrived: Vec::new(),
+            names: HashMap::new(),
+        };
+        walk.find_renamed()?;
+        walk.root()?;
+        while let Some(todo) = walk.todo.pop() {
+            walk.directory(&todo)?;
+        }
+        walk.match_renamed_files()?;
+        walk.other_names()?;
+        let mut out = walk.out;
+        let left = walk.left;
+        out.retain(|change| change.what != What::Deleted || !left.contains(&change.path));
+        out.sort_by(|a, b| {
+            (&a.path, a.what != What::Deleted, a.kind).cmp(&(&b.path, b.what != What::Deleted, b.kind))
+        });
+        Ok(out)
+    }
+}
+
+fn join(path: &[u8], name: Name<'_>) -> Vec<u8> {
+    let mut joined = path.to_vec();
+    if !joined.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name.as_bytes());
+    joined
+}
+
+fn same_place<N>(a: &[Lower<N>], b: &[Lower<N>]) -> bool {
+    match (a.first(), b.first()) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.layer == b.layer && a.attr.id == b.attr.id,
+        _ => false,
+    }
+}
+
+fn to_lowers<N: Clone>(below: &[Below<N>]) -> Vec<Lower<N>> {
+    below.iter().map(|b| Lower { layer: b.layer, node: b.node.clone(), attr: b.attr }).collect()
+}
+
+impl<L: Layer, S: Scratch> Walk<'_, L, S> {
+    fn push(&mut self, path: Vec<u8>, kind: Kind, what: What) {
+        self.out.push(Change { path, kind, what });
+    }
+
+    /// What a directory of the scratch itself holds; `None` is a whiteout.
+    fn raw(&self, dir: &Inode<L, S>) -> Result<Vec<(NameBuf, Option<Kind>)>> {
+        let mut entries = Vec::new();
+        let upper = dir.0.state.read().upper.clone();
+        if let Some(upper) = upper {
+            self.scratch.read_dir(&upper, &mut |entry| {
+                entries.push((entry.name.to_buf(), entry.kind));
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(entries)
+    }
+
+    /// What the image has for a name of a place in it.
+    fn base_of(&self, base: &[Lower<L::Node>], name: Name<'_>) -> Result<Vec<Below<L::Node>>> {
+        let parent = base.iter().map(|lower| (lower.layer, &lower.node));
+        merge::below(&self.view.0.roots, parent, name, None, |layer, node, name| {
+            match self.view.0.layers.get(layer) {
+                Some(layer) => layer.lookup(node, name),
+                None => Ok(Found::Absent),
+            }
+        })
+    }
+
+    /// Finds the directories that were renamed, so that what they left is not taken for what came after.
+    fn find_renamed(&mut self) -> Result<()> {
+        let mut dirs = vec![self.view.root()];
+        while let Some(dir) = dirs.pop() {
+            for (name, kind) in self.raw(&dir)? {
+                if kind != Some(Kind::Dir) {
+                    continue;
+                }
+                let Some(child) = self.view.lookup(&dir, name.as_name())? else { continue };
+                if !child.0.lowers.is_empty() && child.0.state.read().redirect.is_some() {
+                    let from = self.path_below(&child)?;
+                    if from != self.path_here(&child) {
+                        self.left.insert(from);
+                    }
+                }
+                dirs.push(child);
+            }
+        }
+        Ok(())
+    }
+
+    fn path_below(&self, dir: &Inode<L, S>) -> Result<Vec<u8>> {
+        let redirect = self.view.redirect_of(dir, true)?;
+        let Redirect::Absolute(parts) = redirect else { return Ok(Vec::new()) };
+        Ok(parts.iter().fold(Vec::new(), |path, part| join(&path, part.as_name())))
+    }
+
+    fn path_here(&self, inode: &Inode<L, S>) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut place = inode.place();
+        while let Some((parent, name)) = place {
+            parts.push(name);
+            place = parent.place();
+        }
+        parts.iter().rev().fold(Vec::new(), |path, part| join(&path, part.as_name()))
+    }
+
+    fn root(&mut self) -> Result<()> {
+        let root = self.view.root();
+        let base = root.0.lowers.clone();
+        if let Some(top) = base.first() {
+            let aspects = self.aspects(&root, top, None)?;
+            if !aspects.is_empty() {
+                self.push(Vec::new(), Kind::Dir, What::Modified(aspects));
+            }
+        }
+        self.todo.push(Todo { dir: root, base, path: Vec::new() });
+        Ok(())
+    }
+
+    fn directory(&mut self, todo: &Todo<L, S>) -> Result<()> {
+        let Todo { dir, base, path } = todo;
+        let raw = self.raw(dir)?;
+        if !same_place(&dir.0.lowers, base) {
+            self.vanished(base, path, &raw)?;
+        }
+        for (name, kind) in raw {
+            let name = name.as_name();
+            let path = join(path, name);
+            let below = self.base_of(base, name)?;
+            match kind {
+                None => {
+                    if same_place(&dir.0.lowers, base) {
+                        self.deleted(path, &below);
+                    }
+                }
+                Some(_) => {
+                    if let Some(child) = self.view.lookup(dir, name)? {
+                        self.child(&child, below, path)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Names that the image has in a directory which does not show it any more, and that are not there again.
+    fn vanished(
+        &mut self,
+        base: &[Lower<L::Node>],
+        path: &[u8],
+        raw: &[(NameBuf, Option<Kind>)],
+    ) -> Result<()> {
+        let now: HashSet<&[u8]> =
+            raw.iter().filter(|(_, kind)| kind.is_some()).map(|(name, _)| name.as_bytes()).collect();
+        let mut builder = ListingBuilder::new(base.len());
+        for lower in base {
+            self.view.layer(lower)?.read_dir(&lower.node, &mut |entry| {
+                builder.add(entry);
+                ControlFlow::Continue(())
+            })?;
+            builder.next_directory();
+        }
+        let listing = builder.finish();
+        for entry in listing.from(0).filter(|entry| !now.contains(entry.name.as_bytes())) {
+            let below = self.base_of(base, entry.name)?;
+            self.deleted(join(path, entry.name), &below);
+        }
+        Ok(())
+    }
+
+    fn deleted(&mut self, path: Vec<u8>, below: &[Below<L::Node>]) {
+        let Some(top) = below.first() else { return };
+        if top.attr.kind != Kind::Dir && top.attr.nlink <= 1 {
+            self.deleted.insert(top.attr.id, (path.clone(), below.to_vec()));
+        }
+        self.push(path, top.attr.kind, What::Deleted);
+    }
+
+    fn child(&mut self, child: &Inode<L, S>, below: Vec<Below<L::Node>>, path: Vec<u8>) -> Result<()> {
+        // What stood here as a directory and was renamed is not what is here now.
+        let below = if self.left.contains(&path) { Vec::new() } else { below };
+        if child.is_dir() {
+            self.child_dir(child, &below, path)
+        } else {
+            self.child_other(child, &below, path)
+        }
+    }
+
+    fn child_dir(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], path: Vec<u8>) -> Result<()> {
+        let was_dir = below.first().is_some_and(|top| top.attr.kind == Kind::Dir);
+        let base = to_lowers(below);
+        let (base, what) = match child.0.lowers.first() {
+            Some(_) if was_dir && same_place(&child.0.lowers, &base) => (base, None),
+            Some(top) => {
+                let from = self.path_below(child)?;
+                let aspects = self.aspects(child, top, None)?;
+                self.deleted(path.clone(), below);
+                (child.0.lowers.clone(), Some(What::Renamed { from, aspects }))
+            }
+            None if was_dir => (base, None),
+            None => {
+                self.deleted(path.clone(), below);
+                (Vec::new(), Some(What::Added))
+            }
+        };
+        let what = match (what, base.first()) {
+            (Some(what), _) => Some(what),
+            (None, Some(top)) => Some(What::Modified(self.aspects(child, top, None)?)),
+            (None, None) => None,
+        };
+        if let Some(what) = what.filter(|what| *what != What::Modified(Aspects::empty())) {
+            self.push(path.clone(), Kind::Dir, what);
+        }
+        if child.is_upper() {
+            self.todo.push(Todo { dir: child.clone(), base, path });
+        }
+        Ok(())
+    }
+
+    fn child_other(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], path: Vec<u8>) -> Result<()> {
+        *self.names.entry(child.0.id).or_default() += 1;
+        match below.first() {
+            Some(top) if top.attr.kind == child.kind() => {
+                let base = to_lowers(below);
+                let Some(top) = base.first() else { return Ok(()) };
+                let aspects = self.aspects(child, top, base.last())?;
+                if !aspects.is_empty() {
+                    self.push(path, child.kind(), What::Modified(aspects));
+                }
+            }
+            _ => {
+                self.deleted(path.clone(), below);
+                if child.0.state.read().has_origin {
+                    self.arrived.push((path.clone(), child.clone()));
+                }
+                self.push(path, child.kind(), What::Added);
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that is gone from one place and, by its origin, arrived at another was renamed.
+    fn match_renamed_files(&mut self) -> Result<()> {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.sort_by(|a, b| a.0.cmp(&b.0));
+        for (path, inode) in arrived {
+            let Some((from, below)) = self.deleted.remove(&inode.0.id) else { continue };
+            let base = to_lowers(&below);
+            let Some(top) = base.first() else { continue };
+            let aspects = self.aspects(&inode, top, base.last())?;
+            self.out.retain(|c| !(c.what == What::Deleted && c.path == from));
+            for change in &mut self.out {
+                if change.path == path && change.what == What::Added {
+                    change.what = What::Renamed { from: from.clone(), aspects };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Other names of copied-up files, under which the scratch does not know them.
+    fn other_names(&mut self) -> Result<()> {
+        let mut wanted = HashMap::new();
+        for (origin, hit) in self.scratch.index_entries()? {
+            let Some(id) = self.view.0.layers.iter().find_map(|layer| layer.locate(&origin)) else {
+                continue;
+            };
+            // Some of the names may be whiteouts by now; the search below finds out.
+            let known = self.names.get(&id).copied().unwrap_or(0);
+            let merged = self.view.0.cache.linked(id).and_then(|inode| inode.0.state.read().nlink);
+            let merged = merged.unwrap_or(match hit.marks.nlink {
+                Some(crate::NlinkBase::Upper(more)) => hit.attr.nlink.saturating_add_signed(more),
+                _ => u32::MAX,
+            });
+            if merged > known {
+                wanted.insert(self.view.0.cache.ino(id), merged - known);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let reported: BTreeSet<Vec<u8>> = self.out.iter().map(|change| change.path.clone()).collect();
+        let mut dirs = vec![(self.view.root(), Vec::new())];
+        while let Some((dir, path)) = dirs.pop() {
+            let merged = self.view.listing(&dir)?;
+            for entry in merged.entries() {
+                let is_dir = entry.kind == Kind::Dir;
+                let from_layer = dir.0.lowers.get(entry.source.wrapping_sub(usize::from(dir.is_upper())));
+                let id = from_layer.map(|lower| FileId { dev: lower.attr.id.dev, ino: entry.ino });
+                if !is_dir && !id.is_some_and(|id| wanted.contains_key(&self.view.0.cache.ino(id))) {
+                    continue;
+                }
+                let Some(child) = self.view.lookup(&dir, entry.name)? else { continue };
+                let path = join(&path, entry.name);
+                if is_dir {
+                    dirs.push((child, path));
+                } else if let (Some(top), false) = (child.0.lowers.first(), reported.contains(&path)) {
+                    let (top, last) = (top.clone(), child.0.lowers.last().cloned());
+                    let aspects = self.aspects(&child, &top, last.as_ref())?;
+                    if !aspects.is_empty() {
+                        self.push(path, child.kind(), What::Modified(aspects));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is different between an object and the lower one it is compared with; `data` has the latter's
+    /// content.
+    fn aspects(
+        &self,
+        inode: &Inode<L, S>,
+        base: &Lower<L::Node>,
+        data: Option<&Lower<L::Node>>,
+    ) -> Result<Aspects> {
+        if !inode.is_upper() && inode.0.id == base.attr.id {
+            return Ok(Aspects::empty());
+        }
+        let attr = self.view.attr(inode)?;
+        let mut aspects = Aspects::empty();
+        let owner = |a: &Attr| (a.mode, a.uid, a.gid, a.rdev);
+        aspects.set(Aspects::METADATA, owner(&attr) != owner(&base.attr));
+        aspects.set(Aspects::TIMES, attr.mtime != base.attr.mtime);
+        aspects.set(Aspects::XATTRS, self.xattrs_differ(inode, base)?);
+        aspects.set(Aspects::DATA, self.data_differs(inode, &attr, base, data)?);
+        Ok(aspects)
+    }
+
+    fn xattrs_differ(&self, inode: &Inode<L, S>, base: &Lower<L::Node>) -> Result<bool> {
+        let layer = self.view.layer(base)?;
+        let mut mine = self.view.xattrs(inode)?;
+        let mut theirs = layer.xattrs(&base.node)?;
+        mine.sort();
+        theirs.sort();
+        if mine != theirs {
+            return Ok(true);
+        }
+        for name in &mine {
+            if self.view.xattr(inode, name)? != layer.xattr(&base.node, name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn data_differs(
+        &self,
+        inode: &Inode<L, S>,
+        attr: &Attr,
+        base: &Lower<L::Node>,
+        data: Option<&Lower<L::Node>>,
+    ) -> Result<bool> {
+        match inode.kind() {
+            Kind::Symlink => Ok(self.view.read_link(inode)? != self.view.layer(base)?.read_link(&base.node)?),
+            Kind::File => {
+                if attr.size != base.attr.size {
+                    return Ok(true);
+                }
+                let Some(data) = data else { return Ok(false) };
+                let below = inode.0.data_below().map(|l| (l.layer, l.attr.id));
+                let own = inode.0.state.read().own_data;
+                if !own && below == Some((data.layer, data.attr.id)) {
+                    return Ok(false);
+                }
+                let mine = self.view.open(inode, Access::read(), &Caller::root())?;
+                let theirs = self.view.layer(data)?.open(&data.node)?;
+                mine.with_file(|mine| contents_differ(mine, &theirs))
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Bytes compared at a time.
+const CHUNK: usize = 128 * 1024;
+
+fn contents_differ(a: &dyn ReadAt, b: &dyn ReadAt) -> Result<bool> {
+    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut offset = 0;
+    loop {
+        let n = read_full(a, &mut left, offset)?;
+        let m = read_full(b, &mut right, offset)?;
+        if left.get(..n) != right.get(..m) {
+            return Ok(true);
+        }
+        if n == 0 {
+            return Ok(false);
+        }
+        offset += n as u64;
+    }
+}
+
+fn read_full(file: &dyn ReadAt, buf: &mut [u8], offset: u64) -> Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64)? {
+            0 => break,
+            n => done += n,
+        }
+    }
+    Ok(done)
+}

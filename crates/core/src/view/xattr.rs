@@ -1,0 +1,160 @@
+//! Extended attributes of merged objects. Invariant: no caller sees or sets what a backend keeps there for
+//! itself; the rules are xattr(7)'s.
+
+use super::copy_up::Need;
+use super::object::Inode;
+use super::{View, resolve::caller_access};
+use crate::acl;
+use crate::attr::{Kind, SetAttr};
+use crate::caller::{Caller, Want};
+use crate::error::{Error, ErrorKind, Result, errno};
+use crate::layer::Layer;
+use crate::plan::Durability;
+use crate::scratch::{Scratch, SetXattr, Sync};
+
+/// The longest name of an extended attribute in bytes (`XATTR_NAME_MAX`).
+pub const XATTR_NAME_MAX: usize = 255;
+/// The largest value in bytes (`XATTR_SIZE_MAX`).
+pub const XATTR_SIZE_MAX: usize = 65_536;
+
+impl<L: Layer, S: Scratch> View<L, S> {
+    /// One extended attribute by its full name; `None` when there is none.
+    ///
+    /// # Errors
+    /// `ERANGE` for a name that is too long or empty; what the backends say.
+    pub fn xattr(&self, inode: &Inode<L, S>, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        check_name("getxattr", name)?;
+        if let Some(value) = self.read_upper(inode, |scratch, node| scratch.xattr(node, name))? {
+            return Ok(value);
+        }
+        match inode.0.lowers.first() {
+            Some(lower) => self.layer(lower)?.xattr(&lower.node, name),
+            None => Err(Error::new(ErrorKind::Stale, "getxattr")),
+        }
+    }
+
+    /// The full names of all extended attributes.
+    ///
+    /// # Errors
+    /// What the backends say.
+    pub fn xattrs(&self, inode: &Inode<L, S>) -> Result<Vec<Vec<u8>>> {
+        if let Some(names) = self.read_upper(inode, |scratch, node| scratch.xattrs(node))? {
+            return Ok(names);
+        }
+        match inode.0.lowers.first() {
+            Some(lower) => self.layer(lower)?.xattrs(&lower.node),
+            None => Err(Error::new(ErrorKind::Stale, "listxattr")),
+        }
+    }
+
+    /// Sets an extended attribute. An access list also sets the mode, as acl(5) says.
+    ///
+    /// # Errors
+    /// `EPERM` and `EACCES` by xattr(7); `EEXIST` and `ENODATA` as `how` asks; `E2BIG`, `ERANGE`.
+    pub fn set_xattr(
+        &self,
+        inode: &Inode<L, S>,
+        name: &[u8],
+        value: &[u8],
+        how: SetXattr,
+        caller: &Caller,
+    ) -> Result<()> {
+        let scratch = self.writable("setxattr")?;
+        check_name("setxattr", name)?;
+        if value.len() > XATTR_SIZE_MAX {
+            return Err(Error::new(ErrorKind::Io(errno::E2BIG), "setxattr")
+                .about(name)
+                .because("value over 64 KiB"));
+        }
+        self.may_set_xattr(inode, name, caller)?;
+        let access_list = name == acl::ACCESS && !value.is_empty();
+        let mode = match access_list.then(|| acl::mode_of(value)) {
+            Some(None) => {
+                return Err(Error::new(ErrorKind::InvalidInput, "setxattr")
+                    .about(name)
+                    .because("no access list"));
+            }
+            Some(Some((bits, _))) => Some(self.attr(inode)?.mode & !0o777 | bits),
+            None => None,
+        };
+        // Asked before copy-up: a call that must fail leaves nothing behind.
+        match (how, self.xattr(inode, name)?.is_some()) {
+            (SetXattr::Create, true) => {
+                return Err(Error::new(ErrorKind::AlreadyExists, "setxattr").about(name));
+            }
+            (SetXattr::Replace, false) => return Err(Error::new(ErrorKind::NoData, "setxattr").about(name)),
+            _ => {}
+        }
+        self.copy_up_parents(inode)?;
+        let lock = inode.0.copy_up.lock();
+        let node = self.copy_up_locked(inode, Need::Metadata, &lock)?;
+        scratch.set_xattr(&node, name, value, how)?;
+        if let Some(mode) = mode {
+            scratch.set_attr(&node, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        }
+        self.sync_if_strict(scratch, &node)
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    /// `ENODATA` when there is none; `EPERM` and `EACCES` by xattr(7).
+    pub fn remove_xattr(&self, inode: &Inode<L, S>, name: &[u8], caller: &Caller) -> Result<()> {
+        let scratch = self.writable("removexattr")?;
+        check_name("removexattr", name)?;
+        self.may_set_xattr(inode, name, caller)?;
+        if self.xattr(inode, name)?.is_none() {
+            // Removing an access list that is not there is no error (as the hosts' file systems have it).
+            if name == acl::ACCESS || name == acl::DEFAULT {
+                return Ok(());
+            }
+            return Err(Error::new(ErrorKind::NoData, "removexattr").about(name));
+        }
+        self.copy_up_parents(inode)?;
+        let lock = inode.0.copy_up.lock();
+        let node = self.copy_up_locked(inode, Need::Metadata, &lock)?;
+        scratch.remove_xattr(&node, name)?;
+        self.sync_if_strict(scratch, &node)
+    }
+
+    fn sync_if_strict(&self, scratch: &S, node: &S::Node) -> Result<()> {
+        if self.0.config.durability == Durability::Strict {
+            scratch.sync(node, Sync::All)?;
+        }
+        Ok(())
+    }
+
+    fn may_set_xattr(&self, inode: &Inode<L, S>, name: &[u8], caller: &Caller) -> Result<()> {
+        let refuse =
+            |why: &'static str| Err(Error::new(ErrorKind::NotPermitted, "setxattr").about(name).because(why));
+        if name.starts_with(b"user.") {
+            if !matches!(inode.kind(), Kind::File | Kind::Dir) {
+                return refuse("user attributes are for files and directories only");
+            }
+            let attr = self.attr(inode)?;
+            if inode.is_dir() && attr.mode & 0o1000 != 0 && !caller.owns(&attr) {
+                return refuse("a sticky directory of another owner");
+            }
+            return caller_access(self, inode, Want::WRITE, caller);
+        }
+        if name == acl::ACCESS || name == acl::DEFAULT {
+            if name == acl::DEFAULT && !inode.is_dir() {
+                return Err(Error::new(ErrorKind::PermissionDenied, "setxattr").about(name));
+            }
+            return if caller.owns(&self.attr(inode)?) { Ok(()) } else { refuse("not the owner") };
+        }
+        if name.starts_with(b"trusted.") || name.starts_with(b"security.") {
+            return if caller.privileged { Ok(()) } else { refuse("only for the privileged") };
+        }
+        Err(Error::new(ErrorKind::Unsupported, "setxattr").about(name).because("unknown attribute namespace"))
+    }
+}
+
+fn check_name(operation: &'static str, name: &[u8]) -> Result<()> {
+    if name.is_empty() || name.len() > XATTR_NAME_MAX || name.contains(&0) {
+        return Err(Error::new(ErrorKind::Range, operation)
+            .about(name)
+            .because("1 to 255 bytes without NUL"));
+    }
+    Ok(())
+}
