@@ -73,7 +73,8 @@ impl Kernel {
     /// # Errors
     /// What the host says.
     pub fn new(ground: &Ground) -> Result<Self, Errno> {
-        let (at, upper, work) = (ground.make("merged")?, ground.make("kernel-upper")?, ground.make("kernel-work")?);
+        let (at, upper, work) =
+            (ground.make("merged")?, ground.make("kernel-upper")?, ground.make("kernel-work")?);
         let mounted = Some(ground.overlay(&at, &upper, &work, KERNEL)?);
         Ok(Self { subject: HostSubject::new(&at)?, at, upper, work, mounted })
     }

@@ -34,17 +34,28 @@ fn model_agrees_with_the_kernel() {
             for _ in 0..BATCH {
                 let op = generate::op(&mut rng, &known);
                 ops.push(op);
-                let op = &ops[ops.len()-1];
-                let k = kernel.subject.apply(op); if k == Err(18) { continue; } let m = model.apply(op);
-                assert!(k == m || same_outcome(&k, &m), "{op:?}: kernel {k:?} model {m:?} after {ops:#?} on {stack:#?}");
+                let op = &ops[ops.len() - 1];
+                let k = kernel.subject.apply(op);
+                if k == Err(18) {
+                    continue;
+                }
+                let m = model.apply(op);
+                assert!(
+                    k == m || same_outcome(&k, &m),
+                    "{op:?}: kernel {k:?} model {m:?} after {ops:#?} on {stack:#?}"
+                );
             }
             let dump = model.dump();
-            if let Some(diff) = kernel.subject.dump().diff_but(&dump, &same) { panic!("{diff} after {ops:#?} on {stack:#?}"); }
+            if let Some(diff) = kernel.subject.dump().diff_but(&dump, &same) {
+                panic!("{diff} after {ops:#?} on {stack:#?}");
+            }
             known = Known::of_dump(&dump);
             done += BATCH;
             model.apply(&Op::Reopen);
             kernel.remount(&ground).expect("mount again");
-            if let Some(diff) = kernel.subject.dump().diff_but(&dump, &same) { panic!("remounted: {diff} after {ops:#?} on {stack:#?}"); }
+            if let Some(diff) = kernel.subject.dump().diff_but(&dump, &same) {
+                panic!("remounted: {diff} after {ops:#?} on {stack:#?}");
+            }
         }
     }
     println!("oracle: {done} operations, seed {seed}, {mounts} mounts");
@@ -57,7 +68,9 @@ fn same(kernel: &str, ours: &str) -> bool {
         Some((time.to_string(), format!("{head} {tail}")))
     };
     match (without(kernel), without(ours)) {
-        (Some((time, a)), Some((_, b))) => kernel == ours || time == "now" && kernel.starts_with("File") && a == b,
+        (Some((time, a)), Some((_, b))) => {
+            kernel == ours || time == "now" && kernel.starts_with("File") && a == b
+        }
         _ => kernel == ours,
     }
 }

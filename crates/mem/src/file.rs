@@ -142,15 +142,16 @@ impl WriteAt for MemFile {
         allocate.map_err(|kind| self.failed("allocate", kind))
     }
 
-    /// As the trait says; `EINVAL` when the file is not empty, which it is again after a failure.
+    /// As the trait says; after a failure the file is a hole of the size it had.
     fn fill(&self, from: &dyn ReadAt, len: u64) -> Result<Copied> {
         self.writable("fill")?;
-        if self.size()? != 0 {
-            return Err(self.failed("fill", ErrorKind::InvalidInput).because("only an empty file is filled"));
-        }
+        let before = self.size()?;
         let filled = self.copy_data(from, len);
         if filled.is_err() {
-            self.set_len(0)?;
+            self.set_len(before)?;
+            if before > 0 {
+                self.allocate(Allocate::PunchHole, 0, before)?;
+            }
         }
         Ok(match filled? {
             0 => Copied::Empty,

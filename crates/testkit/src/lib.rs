@@ -2,6 +2,7 @@
 //! Everything that tests of stratafs share: a reference model, generators of operations and stacks, tree
 //! dumps, the conformance suite that any backend must pass, and injected faults.
 
+pub mod conformance;
 pub mod dump;
 pub mod generate;
 #[cfg(target_os = "linux")]
@@ -12,6 +13,7 @@ pub mod path;
 pub mod rng;
 pub mod spec;
 pub mod subject;
+pub mod view;
 
 pub use dump::Dump;
 pub use model::Model;
