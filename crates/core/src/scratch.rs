@@ -111,8 +111,9 @@ pub trait WriteAt: ReadAt {
     /// Changes the blocks under a range.
     fn allocate(&self, how: Allocate, offset: u64, len: u64) -> Result<()>;
 
-    /// Takes the first `len` bytes of `from` into this empty file, by the best way the host offers, holes
-    /// kept; afterwards the size is `len`.
+    /// Takes the first `len` bytes of `from` into this file, by the best way the host offers, holes kept;
+    /// afterwards the size is `len`. The file holds no data of its own: it is empty, or all hole, or what an
+    /// earlier call that failed left in it.
     fn fill(&self, from: &dyn ReadAt, len: u64) -> Result<Copied>;
 
     /// Copies a range from another file, by the host's own means where it has some. May be short; 0 at the
