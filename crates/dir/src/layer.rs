@@ -23,7 +23,7 @@ impl DirLayer {
     /// # Errors
     /// When there is nothing at `path`, it is not a directory, or it may not be read.
     pub fn open(path: impl AsRef<Path>, options: &LayerOptions) -> Result<Self> {
-        Ok(Self { tree: Tree::open(path.as_ref(), options.clone(), false)? })
+        Ok(Self { tree: Tree::open(path.as_ref(), options.clone())? })
     }
 }
 

@@ -1,7 +1,7 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
-//! Directories as layers of a stack: [`DirLayer`] reads one. It speaks the on-disk format of the Linux kernel's
-//! overlayfs.
+//! Directories as layers of a stack: [`DirLayer`] reads one, [`DirScratch`] is the writable top. Both
+//! speak the on-disk format of the Linux kernel's overlayfs, in both directions.
 
 mod dialect;
 mod fds;
@@ -12,6 +12,7 @@ mod namespace;
 mod node;
 mod options;
 mod origin;
+mod scratch;
 mod stash;
 mod sys;
 mod tree;
@@ -23,5 +24,6 @@ pub use layer::DirLayer;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use options::{LayerOptions, Resolver};
+pub use scratch::{DirScratch, Ownership, ScratchFile, ScratchOptions, Staged};
 #[cfg(feature = "faults")]
 pub use sys::fault as faults;

@@ -112,6 +112,26 @@ pub(crate) fn index_name(origin: &Origin) -> String {
     })
 }
 
+/// The origin whose index name this is; `None` for other names.
+pub(crate) fn indexed_origin(name: &[u8]) -> Option<Origin> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    if name.is_empty() || name.len() % 2 != 0 {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> = name
+        .chunks_exact(2)
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect();
+    bytes.map(Origin::new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +189,11 @@ mod tests {
 
     #[test]
     fn the_index_name_is_hexadecimal() {
-        assert_eq!(index_name(&Origin::new([0x00, 0xfb, 0x1d])), "00fb1d");
+        let origin = Origin::new([0x00, 0xfb, 0x1d]);
+        assert_eq!(index_name(&origin), "00fb1d");
+        assert_eq!(indexed_origin(b"00fb1d"), Some(origin));
+        for other in [&b""[..], b"#3", b"0", b"00FB", b"zz", b"00fb1"] {
+            assert_eq!(indexed_origin(other), None);
+        }
     }
 }

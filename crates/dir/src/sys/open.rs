@@ -46,6 +46,12 @@ pub(crate) fn beneath(dir: BorrowedFd<'_>, path: &[u8]) -> Sys<OwnedFd> {
     }
 }
 
+/// A directory under `name`, for listing and syncing.
+pub(crate) fn subdirectory(dir: BorrowedFd<'_>, name: &[u8]) -> Sys<OwnedFd> {
+    let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    call(Call::Open, || fs::openat(dir, name, how, Mode::empty()))
+}
+
 /// The directory itself, for listing and syncing.
 pub(crate) fn list(dir: BorrowedFd<'_>) -> Sys<OwnedFd> {
     call(Call::Open, || {

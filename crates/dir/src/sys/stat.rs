@@ -67,7 +67,11 @@ pub(crate) fn each_name<E: From<rustix::io::Errno>>(
             call(Call::Getdents, || Ok(()))?;
         }
         let Some(entry) = list.next() else { return Ok(()) };
-        let entry = entry?;
+        let entry = match entry {
+            // A directory that was removed while it is open has no entries, not even "." and "..".
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            entry => entry?,
+        };
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {
             continue;

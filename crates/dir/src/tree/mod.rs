@@ -45,10 +45,9 @@ struct Shared {
 const SWEEP_MIN: usize = 1024;
 
 impl Tree {
-    /// Opens `path`. With `changing`, directories may be renamed through this tree.
-    pub(crate) fn open(path: &Path, options: LayerOptions, changing: bool) -> Result<Self> {
+    /// Opens the directory at `path` for reading.
+    pub(crate) fn open(path: &Path, options: LayerOptions) -> Result<Self> {
         use std::os::unix::ffi::OsStrExt;
-        let label: Arc<str> = path.to_string_lossy().into();
         let fail = |e: Errno| {
             let error = Error::io(e.into(), "open layer").about(path.as_os_str().as_bytes());
             match e {
@@ -59,19 +58,24 @@ impl Tree {
             }
         };
         let fd = sys::open::directory(path).map_err(fail)?;
-        let attr = sys::stat::attr(Obj::Open(fd.as_fd())).map_err(fail)?;
-        let space = sys::stat::space(fd.as_fd()).map_err(fail)?;
+        Self::of(fd, path.to_string_lossy().into(), options, false).map_err(fail)
+    }
+
+    /// The tree below an open directory. With `changing`, directories may be renamed through it.
+    pub(crate) fn of(fd: OwnedFd, label: Arc<str>, options: LayerOptions, changing: bool) -> Sys<Self> {
+        let attr = sys::stat::attr(Obj::Open(fd.as_fd()))?;
+        let space = sys::stat::space(fd.as_fd())?;
         let home = Home {
-            uuid: sys::stat::fs_uuid(fd.as_fd()).map_err(fail)?.unwrap_or_default(),
+            uuid: sys::stat::fs_uuid(fd.as_fd())?.unwrap_or_default(),
             dev: attr.id.dev,
             root: sys::stat::handle(Obj::Open(fd.as_fd())).ok(),
         };
-        let probe = sys::xattr::probe(Obj::Open(fd.as_fd())).map_err(fail)?;
         let caps = Caps {
             label: label.to_string(),
             name_max: usize::try_from(space.name_max).unwrap_or(stratafs_core::NAME_MAX),
-            xattrs: probe,
+            xattrs: sys::xattr::probe(Obj::Open(fd.as_fd()))?,
         };
+        let shared = Shared { nodes: HashMap::new(), sweep_at: SWEEP_MIN };
         Ok(Self {
             label,
             caps,
@@ -80,7 +84,7 @@ impl Tree {
             root: DirNode::fixed(fd, attr.id),
             home,
             moves: RwLock::new(()),
-            shared: changing.then(|| Mutex::new(Shared { nodes: HashMap::new(), sweep_at: SWEEP_MIN })),
+            shared: changing.then(|| Mutex::new(shared)),
             noatime: rustix::process::geteuid().is_root(),
         })
     }
@@ -131,14 +135,14 @@ impl Tree {
         }
     }
 
-    /// Another directory has taken the place of `node`.
-    pub(crate) fn replace(&self, node: &Arc<DirNode>, id: FileId) {
-        if let Some(shared) = &self.shared {
-            let mut shared = shared.lock();
-            shared.nodes.remove(&node.id());
-            shared.nodes.insert(id, Arc::downgrade(node));
+    /// The directory `new` has taken the place of `old`: whoever holds that node has the new one now.
+    pub(crate) fn replaced(&self, old: FileId, new: FileId) {
+        let Some(shared) = &self.shared else { return };
+        let mut shared = shared.lock();
+        if let Some(node) = shared.nodes.remove(&old).and_then(|node| node.upgrade()) {
+            node.replaced(new);
+            shared.nodes.insert(new, Arc::downgrade(&node));
         }
-        node.replaced(id);
     }
 
     /// An error about a node.
