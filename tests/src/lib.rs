@@ -7,5 +7,6 @@ pub mod beds;
 pub mod ground;
 pub mod mounts;
 pub mod need;
+pub mod runs;
 
 pub use mounts::Mounted;

@@ -274,8 +274,12 @@ impl<L: Layer, S: Scratch> Handle<L, S> {
     /// Sets the size: ftruncate(2).
     ///
     /// # Errors
-    /// `EBADF` when not open for writing; what the backend says.
+    /// `EINVAL` when not open for writing, as ftruncate(2) has it; what the backend says.
     pub fn set_len(&self, len: u64) -> Result<()> {
+        if !self.access.changes() {
+            let error = Error::new(ErrorKind::InvalidInput, "truncate");
+            return Err(error.because("the file is not open for writing"));
+        }
         self.with_upper(|file| file.set_len(len))
     }
 

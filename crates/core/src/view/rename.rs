@@ -151,10 +151,16 @@ impl<L: Layer, S: Scratch> View<L, S> {
         if let Some(dst) = dst {
             self.may_remove(to_dir, dst, caller)?;
             if !exchange && dst != src {
-                match (src.is_dir(), dst.is_dir()) {
-                    (true, false) => return Err(not_a_directory("rename")),
-                    (false, true) => return Err(Error::new(ErrorKind::IsADirectory, "rename")),
-                    _ => {}
+                let wrong = match (src.is_dir(), dst.is_dir()) {
+                    (true, false) => Some(not_a_directory("rename")),
+                    (false, true) => Some(Error::new(ErrorKind::IsADirectory, "rename")),
+                    _ => None,
+                };
+                if let Some(wrong) = wrong {
+                    // Linux names a loop first.
+                    let _rename = self.0.rename.lock();
+                    self.check_loops(from_dir, to_dir, src, Some(dst), exchange)?;
+                    return Err(wrong);
                 }
             }
         }
