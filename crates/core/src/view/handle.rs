@@ -316,8 +316,12 @@ impl<L: Layer, S: Scratch> Handle<L, S> {
     /// # Errors
     /// `EINVAL` for overlapping ranges of one file; `EBADF`; what the backend says.
     pub fn copy_range(&self, from: &Self, from_offset: u64, offset: u64, len: u64) -> Result<u64> {
-        if !from.access.read || self.access.append {
+        if !from.access.read || !self.access.changes() || self.access.append {
             return Err(Error::new(ErrorKind::BadHandle, "copy_file_range"));
+        }
+        let len = len.min(from.size()?.saturating_sub(from_offset));
+        if len == 0 {
+            return Ok(0);
         }
         let overlap = from_offset < offset.saturating_add(len) && offset < from_offset.saturating_add(len);
         if self.inode == from.inode && overlap {

@@ -91,6 +91,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             }
             _ => {}
         }
+        self.check_loops(from_dir, to_dir, &src, dst.as_ref(), exchange)?;
         self.may_rename(from_dir, to_dir, &src, dst.as_ref(), exchange, caller)?;
         if dst.as_ref() == Some(&src) {
             // Two names of one object: rename(2) leaves both.
@@ -173,7 +174,8 @@ impl<L: Layer, S: Scratch> View<L, S> {
         Ok(())
     }
 
-    /// No directory goes into itself. Places do not change meanwhile: the rename lock is held.
+    /// No directory goes into itself. Asked first, as Linux does, and again under the rename lock: then places do
+    /// not change meanwhile.
     fn check_loops(
         &self,
         from_dir: &Inode<L, S>,
