@@ -1,0 +1,118 @@
+//! [`Lease`]: the right to use one container, held by one process at a time. It is an flock(2) on the
+//! container's `lock` file, so that the kernel releases it whenever the holder ends; a mount of the container
+//! by the kernel outlives its maker and counts as use as well.
+
+use super::{ContainerName, Record};
+use crate::{Error, ErrorKind, Result, mountinfo};
+use std::fs::{File, TryLockError};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What `strata:` and a container's directory give as the source of its mounts.
+const SOURCE: &[u8] = b"strata:";
+
+/// The exclusive use of one container. Dropping it releases the container.
+#[derive(Debug)]
+pub struct Lease {
+    /// Kept open for its lock.
+    _lock: File,
+    record: Record,
+}
+
+impl Lease {
+    /// Takes the container at `dir`, if nobody has it.
+    pub(super) fn take(name: &ContainerName, dir: &Path) -> Result<Self> {
+        let lock = lock(name, dir)?;
+        if let Some(mount) = mount_of(dir)? {
+            return Err(busy(name).because(format!("it is mounted at {}", mount.display())));
+        }
+        Ok(Self { _lock: lock, record: Record::read(name, dir)? })
+    }
+
+    /// Takes the container for removal: its configuration may be damaged.
+    pub(super) fn take_to_remove(name: &ContainerName, dir: &Path) -> Result<File> {
+        let lock = lock(name, dir)?;
+        if let Some(mount) = mount_of(dir)? {
+            return Err(busy(name).because(format!("it is mounted at {}", mount.display())));
+        }
+        if let Some(mount) = mountinfo::below(dir)?.first() {
+            let why = format!("something is mounted in it, at {}", mount.target.display());
+            return Err(busy(name).because(why));
+        }
+        Ok(lock)
+    }
+
+    /// The container that is held.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+}
+
+fn busy(name: &ContainerName) -> Error {
+    Error::new(ErrorKind::Busy, "use container").about(name.as_str())
+}
+
+/// True when another process holds the container at `dir`, or it is mounted.
+pub(super) fn is_in_use(name: &ContainerName, dir: &Path) -> Result<bool> {
+    match lock(name, dir) {
+        Ok(_) => Ok(mount_of(dir)?.is_some()),
+        Err(e) if e.kind() == ErrorKind::Busy => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+fn lock(name: &ContainerName, dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let failed = |e: std::io::Error| Error::io(e, "lock").about(path.as_os_str().as_bytes());
+    let file = match File::options().write(true).open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !dir.exists() => return Err(unknown(name)),
+        Err(e) => return Err(failed(e)),
+    };
+    // A listing holds the lock for a moment to see whether it is free: that is not use.
+    for patience in (0..10).rev() {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if patience > 0 => std::thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(busy(name).because("another process is using it"));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+    }
+    // Between open and lock the container may have been removed, and even made anew under the same name.
+    let (held, now) = (file.metadata().map_err(failed)?, std::fs::symlink_metadata(&path));
+    match now {
+        Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Ok(file),
+        _ => Err(unknown(name)),
+    }
+}
+
+/// The error for a name that no container has.
+pub(super) fn unknown(name: &ContainerName) -> Error {
+    Error::new(ErrorKind::NotFound, "open container")
+        .about(name.as_str())
+        .because("there is no such container")
+}
+
+/// What to name as the source when the kernel mounts the container at `dir`, so that [`Lease`] recognises it.
+#[must_use]
+pub fn mount_source(dir: &Path) -> std::ffi::OsString {
+    let mut source = SOURCE.to_vec();
+    source.extend_from_slice(dir.as_os_str().as_bytes());
+    std::os::unix::ffi::OsStringExt::from_vec(source)
+}
+
+/// Where the kernel's overlayfs has the upper of the container at `dir` mounted, as far as this process sees.
+pub(super) fn mount_of(dir: &Path) -> Result<Option<PathBuf>> {
+    let (source, upper) = (mount_source(dir), dir.join("upper"));
+    let ours = |m: &mountinfo::Mount| {
+        m.kind == "overlay"
+            && (m.source == source.as_bytes()
+                || m.super_option("upperdir").is_some_and(|u| u == upper.as_os_str().as_bytes()))
+    };
+    Ok(mountinfo::mounts()?.into_iter().find(ours).map(|m| m.target))
+}
