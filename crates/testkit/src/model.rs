@@ -301,13 +301,9 @@ impl Model {
         bytes[start..bytes.len().min(start + len)].to_vec()
     }
 
-    /// truncate(2) leaves the times of a file alone that has the size already; ftruncate(2) does not.
-    fn truncate(&mut self, ino: Ino, len: u64, always: bool) -> Outcome {
-        let changes = self.bytes(ino).len() as u64 != len;
+    fn truncate(&mut self, ino: Ino, len: u64) -> Outcome {
         self.bytes(ino).resize(len as usize, 0);
-        if changes || always {
-            self.touch(ino);
-        }
+        self.touch(ino);
         Ok(Value::Done)
     }
 
@@ -348,7 +344,7 @@ impl Model {
         self.slots[slot] = None;
         let ino = self.find_file(path)?;
         if mode == Mode::Replace {
-            self.truncate(ino, 0, true)?;
+            self.truncate(ino, 0)?;
         }
         self.slots[slot] = Some((ino, mode));
         Ok(Value::Done)
@@ -441,7 +437,7 @@ impl Model {
             }
             Op::Truncate { path, len } => {
                 let ino = self.find_file(path)?;
-                self.truncate(ino, *len, false)
+                self.truncate(ino, *len)
             }
             Op::Read { path, offset, len } => {
                 let ino = self.find_file(path)?;
@@ -499,7 +495,7 @@ impl Model {
                 if !mode.writes() {
                     return Err(EINVAL);
                 }
-                self.truncate(ino, *len, true)
+                self.truncate(ino, *len)
             }
             Op::HandleAllocate { slot, how, offset, len } => {
                 let ino = self.writable(*slot)?;

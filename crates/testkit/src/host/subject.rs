@@ -121,12 +121,6 @@ impl HostSubject {
         utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// truncate(2), which is not ftruncate(2) for a file that has the size already.
-    fn truncate(&self, path: &Path, len: u64) -> Done {
-        let file = self.open_file(path, OFlags::WRONLY)?;
-        if u64::try_from(fstat(&file)?.st_size) == Ok(len) { Ok(()) } else { ftruncate(&file, len) }
-    }
-
     fn open(&mut self, slot: usize, path: &Path, mode: op::Mode) -> Done {
         self.slots[slot] = None;
         let flags = match mode {
@@ -203,7 +197,7 @@ impl HostSubject {
             Op::Append { path, len, fill } => {
                 return append(&self.open_file(path, OFlags::WRONLY)?, *len, *fill);
             }
-            Op::Truncate { path, len } => self.truncate(path, *len)?,
+            Op::Truncate { path, len } => ftruncate(self.open_file(path, OFlags::WRONLY)?, *len)?,
             Op::Read { path, offset, len } => {
                 return read(&self.open_file(path, OFlags::RDONLY)?, *offset, *len);
             }
