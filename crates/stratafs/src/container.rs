@@ -10,7 +10,7 @@ mod tree;
 
 use crate::{
     AnyLayer, AnyScratch, Caller, Change, Config, DirScratch, Durability, Error, ErrorKind, Image, Inode,
-    MemScratch, Result, ScratchOptions, Stack, StatFs, Untrusted, View,
+    Layer, MemScratch, Result, ScratchOptions, SetAttr, SetXattr, Stack, StatFs, Untrusted, View,
 };
 use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
@@ -49,6 +49,7 @@ pub struct ContainerBuilder {
 #[derive(Debug)]
 enum Place {
     Nowhere,
+    Fresh,
     Memory(MemScratch),
     Dirs { upper: PathBuf, work: PathBuf },
     Under(PathBuf),
@@ -56,8 +57,9 @@ enum Place {
 
 impl ContainerBuilder {
     /// Keeps changes in memory; they go with the last handle.
-    pub fn in_memory(self) -> Self {
-        self.scratch(MemScratch::new())
+    pub fn in_memory(mut self) -> Self {
+        self.scratch = Place::Fresh;
+        self
     }
 
     /// Keeps changes in this scratch in memory, which the caller can share or look into.
@@ -117,12 +119,13 @@ impl ContainerBuilder {
     /// `InvalidInput` when no scratch was named; what the layers and the scratch say, by their paths: a
     /// directory that is missing or unsuitable, an upper in use by another container (`Busy`), a damaged one.
     pub fn open(self) -> Result<Container> {
-        let scratch = match self.scratch {
+        let (scratch, fresh) = match self.scratch {
             Place::Nowhere => {
                 return Err(Error::new(ErrorKind::InvalidInput, "open container")
                     .because("no scratch was named; for a read-only view use Image::view"));
             }
-            Place::Memory(scratch) => AnyScratch::Mem(scratch),
+            Place::Fresh => (MemScratch::new().into(), true),
+            Place::Memory(scratch) => (scratch.into(), false),
             Place::Dirs { upper, work } => open_dirs(&upper, &work, &self.options)?,
             Place::Under(dir) => {
                 make_dir(&dir)?;
@@ -130,17 +133,38 @@ impl ContainerBuilder {
             }
         };
         let stack = Stack { layers: self.image.layers().to_vec(), scratch: Some(scratch) };
-        Ok(Container { umask: self.umask, ..Container::over(View::new(stack, self.config)?) })
+        let container = Container { umask: self.umask, ..Container::over(View::new(stack, self.config)?) };
+        if fresh {
+            take_over_root(&container.view)?;
+        }
+        Ok(container)
     }
 }
 
-fn open_dirs(upper: &Path, work: &Path, options: &ScratchOptions) -> Result<AnyScratch> {
-    let scratch = if upper.exists() {
-        DirScratch::open(upper, work, options)
-    } else {
-        DirScratch::create(upper, work, options)
+/// Gives a new scratch the attributes of the topmost layer's root, as a copy-up would: the root of a merged view
+/// has those of the upper, from the first moment.
+fn take_over_root(view: &Engine) -> Result<()> {
+    let Some(layer) = view.layers().first() else { return Ok(()) };
+    let (below, root, caller) = (layer.root()?, view.root(), Caller::root());
+    for name in layer.xattrs(&below.node)? {
+        let Some(value) = layer.xattr(&below.node, &name)? else { continue };
+        match view.set_xattr(&root, &name, &value, SetXattr::Any, &caller) {
+            // What this host does not let this process have: labels and capabilities, mostly.
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::NotPermitted) => {}
+            done => done?,
+        }
+    }
+    view.set_attr(&root, &SetAttr::all_of(&below.attr), &caller).map(drop)
+}
+
+/// The scratch in two directories, and whether it was made for this.
+fn open_dirs(upper: &Path, work: &Path, options: &ScratchOptions) -> Result<(AnyScratch, bool)> {
+    let fresh = !upper.exists();
+    let scratch = match fresh {
+        true => DirScratch::create(upper, work, options),
+        false => DirScratch::open(upper, work, options),
     };
-    scratch.map(AnyScratch::from)
+    Ok((scratch?.into(), fresh))
 }
 
 fn make_dir(dir: &Path) -> Result<()> {

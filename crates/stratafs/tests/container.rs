@@ -283,3 +283,19 @@ fn changes_name_what_changed() {
         assert_eq!(find("etc/motd"), Some(What::Modified(Aspects::METADATA)));
     }
 }
+
+#[test]
+fn a_new_scratch_takes_over_the_root_of_the_image() {
+    use std::os::unix::fs::PermissionsExt;
+    let tmp = tempfile::tempdir().unwrap();
+    let layer = tmp.path().join("layer");
+    std::fs::create_dir(&layer).unwrap();
+    std::fs::set_permissions(&layer, std::fs::Permissions::from_mode(0o1710)).unwrap();
+    let image = Image::from_dirs([&layer]).unwrap();
+    let disk = Container::builder(image.clone()).scratch_dir(tmp.path().join("state")).open().unwrap();
+    let memory = Container::builder(image).in_memory().open().unwrap();
+    for c in [disk, memory] {
+        assert_eq!(c.metadata("/").unwrap().mode() & 0o7777, 0o1710);
+        assert_eq!(c.changes().unwrap(), []);
+    }
+}
