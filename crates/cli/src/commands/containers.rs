@@ -1,0 +1,166 @@
+//! `create`, `ls`, `inspect` and `rm`.
+
+use super::{config, print_json};
+use crate::args::{Create, Json, Named, Rm};
+use crate::failure::{ERROR, Failure, Outcome};
+use crate::text::{JsonPath, shown, time_text, unix_seconds};
+use serde::Serialize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use stratafs::store::{Record, Store};
+use stratafs::{Durability, Namespace};
+
+/// A container in JSON.
+#[derive(Debug, Serialize)]
+struct JsonContainer {
+    name: String,
+    /// Seconds since 1970.
+    created: u64,
+    in_use: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mounted_at: Option<JsonPath>,
+    durability: &'static str,
+    namespace: &'static str,
+    untrusted: bool,
+    dir: JsonPath,
+    layers: Vec<JsonLayer>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonLayer {
+    path: JsonPath,
+    present: bool,
+    whiteouts: Vec<&'static str>,
+}
+
+/// A container whose configuration cannot be read.
+#[derive(Debug, Serialize)]
+struct JsonDamaged {
+    name: String,
+    error: String,
+}
+
+fn durability(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Volatile => "volatile",
+        Durability::Ordered => "ordered",
+        Durability::Strict => "strict",
+    }
+}
+
+fn describe(record: &Record, in_use: bool, mounted_at: Option<&Path>) -> JsonContainer {
+    let layer = |layer: &stratafs::store::LayerConfig| {
+        let forms = [
+            (layer.formats.overlay, "overlay"),
+            (layer.formats.aufs, "aufs"),
+            (layer.formats.fuse_overlayfs, "fuse-overlayfs"),
+        ];
+        JsonLayer {
+            path: layer.path.as_path().into(),
+            present: layer.path.is_dir(),
+            whiteouts: forms.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect(),
+        }
+    };
+    JsonContainer {
+        name: record.name.to_string(),
+        created: unix_seconds(record.created),
+        in_use,
+        mounted_at: mounted_at.map(JsonPath::from),
+        durability: durability(record.config.durability),
+        namespace: match record.config.namespace {
+            Namespace::Trusted => "trusted",
+            Namespace::User => "user",
+        },
+        untrusted: record.config.untrusted != stratafs::Untrusted::TRUST,
+        dir: record.dir.as_path().into(),
+        layers: record.config.layers.iter().map(layer).collect(),
+    }
+}
+
+/// Makes a container and prints its name.
+pub fn create(store: &Store, asked: Create) -> Outcome {
+    let record = store.create(asked.name, config(&asked.new, &["/"]))?;
+    if asked.json {
+        print_json(&describe(&record, false, None))?;
+    } else {
+        println!("{}", record.name);
+    }
+    Ok(0)
+}
+
+/// Lists all containers; damaged ones too, with what is wrong.
+pub fn list(store: &Store, asked: &Json) -> Outcome {
+    let listed = store.list()?;
+    if asked.json {
+        let mut out = Vec::new();
+        for entry in &listed {
+            out.push(match &entry.record {
+                Ok(record) => {
+                    let mounted = store.mounted_at(&entry.name)?;
+                    serde_json::to_value(describe(record, entry.in_use, mounted.as_deref()))?
+                }
+                Err(e) => {
+                    serde_json::to_value(JsonDamaged { name: entry.name.to_string(), error: e.to_string() })?
+                }
+            });
+        }
+        print_json(&out)?;
+        return Ok(0);
+    }
+    let width = listed.iter().map(|l| l.name.as_str().len()).max().unwrap_or(0);
+    for entry in listed {
+        let name = entry.name;
+        match entry.record {
+            Ok(record) => {
+                let created = time_text(i64::try_from(unix_seconds(record.created)).unwrap_or(0));
+                let state = if entry.in_use { "in use" } else { "-" };
+                let layers: Vec<_> =
+                    record.config.layers.iter().map(|l| shown(l.path.as_os_str().as_bytes())).collect();
+                println!("{name:width$}  {created}  {state:6}  {}", layers.join(" "));
+            }
+            Err(e) => println!("{name:width$}  damaged: {e}"),
+        }
+    }
+    Ok(0)
+}
+
+/// Shows everything about one container.
+pub fn inspect(store: &Store, asked: &Named) -> Outcome {
+    let record = store.record(&asked.name)?;
+    let mounted = store.mounted_at(&asked.name)?;
+    let about = describe(&record, store.is_in_use(&asked.name)?, mounted.as_deref());
+    if asked.json {
+        print_json(&about)?;
+        return Ok(0);
+    }
+    let path = |path: &Path| shown(path.as_os_str().as_bytes());
+    println!("name        {}", about.name);
+    println!("created     {} UTC", time_text(i64::try_from(about.created).unwrap_or(0)));
+    println!("in use      {}", if about.in_use { "yes" } else { "no" });
+    if let Some(at) = mounted {
+        println!("mounted at  {}", path(&at));
+    }
+    println!("durability  {}", about.durability);
+    println!("xattrs      {}.overlay.*", about.namespace);
+    println!("untrusted   {}", if about.untrusted { "yes: no setuid, capabilities, devices" } else { "no" });
+    println!("upper       {}", path(&record.upper()));
+    println!("work        {}", path(&record.work()));
+    println!("layers, topmost first");
+    for (layer, about) in record.config.layers.iter().zip(&about.layers) {
+        let missing = if about.present { "" } else { "  (missing)" };
+        println!("  {}  whiteouts: {}{missing}", path(&layer.path), about.whiteouts.join(", "));
+    }
+    Ok(0)
+}
+
+/// Removes containers; goes on after a failure.
+pub fn remove(store: &Store, asked: &Rm) -> Outcome {
+    let mut code = 0;
+    for name in &asked.names {
+        if let Err(e) = store.remove(name) {
+            crate::complain(&Failure::from(e));
+            code = ERROR;
+        }
+    }
+    Ok(code)
+}

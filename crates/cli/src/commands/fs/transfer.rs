@@ -1,0 +1,187 @@
+//! `fs cat`, `put` and `get`: bytes in and out, streamed. Trees go directory by directory, without recursion;
+//! links are copied and never followed.
+
+use crate::failure::Failure;
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use stratafs::{Container, ErrorKind, File, Kind, OpenOptions, SetTime, Time};
+
+const BUFFER: usize = 1 << 18;
+
+fn on_host<'a>(path: &'a Path, what: &'a str) -> impl Fn(io::Error) -> Failure + 'a {
+    move |e| Failure::new(format!("{what} {} on the host: {e}", path.display()))
+}
+
+/// Writes a file to standard output.
+pub fn cat(container: &Container, path: &Path) -> Result<(), Failure> {
+    stream(&mut container.open(path)?, &mut io::stdout().lock())
+}
+
+fn stream(from: &mut impl Read, to: &mut impl Write) -> Result<(), Failure> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        match buffer.get(..read) {
+            Some([]) | None => return Ok(to.flush()?),
+            Some(bytes) => to.write_all(bytes)?,
+        }
+    }
+}
+
+/// Copies from the host into the container.
+pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Result<(), Failure> {
+    if from == Path::new("-") {
+        return stream(&mut io::stdin().lock(), &mut container.create(to)?);
+    }
+    let meta = if recursive { fs::symlink_metadata(from) } else { fs::metadata(from) };
+    let meta = meta.map_err(on_host(from, "read"))?;
+    if meta.is_dir() && !recursive {
+        return Err(Failure::usage(format!("{} is a directory: say -r to copy it", from.display())));
+    }
+    let into_dir = container.metadata(to).is_ok_and(|meta| meta.is_dir());
+    let to = match from.file_name().filter(|_| into_dir) {
+        Some(name) => to.join(name),
+        None => to.to_owned(),
+    };
+    let mut queue = VecDeque::from([(from.to_owned(), to, meta)]);
+    // Directories get their times last, when nothing is made in them any more.
+    let mut dirs = Vec::new();
+    while let Some((from, to, meta)) = queue.pop_front() {
+        if meta.is_dir() {
+            match container.create_dir(&to) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+            let failed = on_host(&from, "read");
+            for entry in fs::read_dir(&from).map_err(&failed)? {
+                let entry = entry.map_err(&failed)?;
+                let meta = entry.metadata().map_err(&failed)?;
+                queue.push_back((entry.path(), to.join(entry.file_name()), meta));
+            }
+            dirs.push((to, meta));
+        } else {
+            put_one(container, &from, &to, &meta)?;
+        }
+    }
+    for (dir, meta) in dirs.into_iter().rev() {
+        container.set_permissions(&dir, meta.mode())?;
+        set_times(container, &dir, &meta)?;
+    }
+    Ok(())
+}
+
+fn set_times(container: &Container, path: &Path, meta: &fs::Metadata) -> Result<(), Failure> {
+    let time = |secs, nanos| Some(SetTime::At(Time { secs, nanos: u32::try_from(nanos).unwrap_or(0) }));
+    let (accessed, modified) = (time(meta.atime(), meta.atime_nsec()), time(meta.mtime(), meta.mtime_nsec()));
+    Ok(container.set_symlink_times(path, accessed, modified)?)
+}
+
+fn put_one(container: &Container, from: &Path, to: &Path, meta: &fs::Metadata) -> Result<(), Failure> {
+    let failed = on_host(from, "read");
+    if meta.is_symlink() {
+        container.symlink(fs::read_link(from).map_err(failed)?, to)?;
+        return set_times(container, to, meta);
+    }
+    if !meta.is_file() {
+        return Err(Failure::new(format!("{}: not a file, directory or link", from.display())));
+    }
+    let mut source = fs::File::open(from).map_err(&failed)?;
+    let mut options = OpenOptions::new();
+    let mut target = container.open_with(to, options.write(true).create(true).truncate(true).mode(0o600))?;
+    if meta.blocks().saturating_mul(512) < meta.len() {
+        put_sparse(&source, &target, meta.len()).map_err(failed)?;
+    } else {
+        stream(&mut source, &mut target)?;
+    }
+    target.set_permissions(meta.mode())?;
+    set_times(container, to, meta)
+}
+
+/// Copies the data and leaves out the holes.
+fn put_sparse(source: &fs::File, target: &File, len: u64) -> io::Result<()> {
+    use rustix::fs::SeekFrom as At;
+    let (mut source, mut target) = (source, target);
+    let mut at = 0;
+    while at < len {
+        let start = match rustix::fs::seek(source, At::Data(at)) {
+            Ok(start) => start,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(e) => return Err(e.into()),
+        };
+        let end = rustix::fs::seek(source, At::Hole(start))?;
+        source.seek(SeekFrom::Start(start))?;
+        target.seek(SeekFrom::Start(start))?;
+        io::copy(&mut source.take(end - start), &mut target)?;
+        at = end;
+    }
+    Ok(target.set_len(len)?)
+}
+
+/// Copies from the container to the host.
+pub fn get(container: &Container, from: &Path, to: &Path, recursive: bool) -> Result<(), Failure> {
+    if to == Path::new("-") {
+        return cat(container, from);
+    }
+    let meta = if recursive { container.symlink_metadata(from) } else { container.metadata(from) }?;
+    if meta.is_dir() && !recursive {
+        return Err(Failure::usage(format!("{} is a directory: say -r to copy it", from.display())));
+    }
+    let to = match from.file_name().filter(|_| to.is_dir()) {
+        Some(name) => to.join(name),
+        None => to.to_owned(),
+    };
+    let mut queue: VecDeque<(PathBuf, PathBuf)> = VecDeque::from([(from.to_owned(), to)]);
+    while let Some((from, to)) = queue.pop_front() {
+        let meta = if recursive { container.symlink_metadata(&from) } else { container.metadata(&from) }?;
+        match meta.file_type() {
+            Kind::Dir => {
+                make_host_dir(&to)?;
+                for entry in container.read_dir(&from)? {
+                    let entry = entry?;
+                    queue.push_back((entry.path(), to.join(entry.file_name())));
+                }
+            }
+            Kind::Symlink => {
+                symlink(container.read_link(&from)?, &to).map_err(on_host(&to, "create"))?;
+            }
+            Kind::File => get_file(container, &from, &to, meta.mode())?,
+            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
+                return Err(Failure::new(format!("{}: not a file, directory or link", from.display())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A directory that is there already must really be one: a link in its place would lead outside.
+fn make_host_dir(dir: &Path) -> Result<(), Failure> {
+    let made = match fs::create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            return match fs::symlink_metadata(dir).map_err(on_host(dir, "read"))?.is_dir() {
+                true => Ok(()),
+                false => Err(Failure::new(format!("{} on the host is not a directory", dir.display()))),
+            };
+        }
+        made => made,
+    };
+    made.map_err(on_host(dir, "create"))
+}
+
+/// Never through a link, and never with setuid: whoever owns the file on the host did not ask for that.
+fn get_file(container: &Container, from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
+    let mut source = container.open(from)?;
+    let failed = on_host(to, "write");
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mut options = fs::OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(to);
+    let mut target = opened.map_err(&failed)?;
+    stream(&mut source, &mut target)?;
+    target.set_permissions(fs::Permissions::from_mode(mode & 0o777)).map_err(failed)
+}

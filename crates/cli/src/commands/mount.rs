@@ -1,0 +1,77 @@
+//! `mount` and `umount`: the kernel's overlayfs over a container's directories.
+
+use crate::args::Mount;
+use crate::failure::{Failure, Outcome};
+use crate::run::{overlay, plan};
+use rustix::mount::UnmountFlags;
+use std::io;
+use std::path::{Path, PathBuf};
+use stratafs::store::{ContainerName, Record, Store, open_leased};
+use stratafs::{DirScratch, Features, Ownership, Scratch, ScratchOptions};
+
+/// Mounts a container on a directory. The mount itself keeps others away until it is unmounted.
+pub fn mount(store: &Store, asked: &Mount) -> Outcome {
+    let target = std::fs::canonicalize(&asked.target)
+        .map_err(|e| Failure::new(format!("{}: {e}", asked.target.display())))?;
+    if !target.is_dir() {
+        return Err(Failure::new(format!("{}: not a directory", asked.target.display())));
+    }
+    let lease = store.lease(&asked.name)?;
+    // Proves the layers and the upper before the kernel gets them: its own reasons only go to its log.
+    drop(open_leased(&lease)?);
+    let features = kernel_features(lease.record(), Ownership::Auto)?;
+    let view = plan::whole(lease.record(), features);
+    overlay::mount(&view, &target).map_err(|e| explain(&e, &asked.name))?;
+    Ok(0)
+}
+
+fn explain(e: &io::Error, name: &ContainerName) -> Failure {
+    let why = match e.raw_os_error() {
+        Some(libc::EPERM) => "mounting takes CAP_SYS_ADMIN: run as root, or use `strata run` or `strata fs`",
+        Some(libc::ENODEV) => "this kernel has no overlayfs; `strata fs` works without it",
+        Some(libc::EINVAL) => {
+            "overlayfs does not take these directories: the upper must not be on overlayfs, FUSE or NFS (see \
+             `strata info`, and dmesg for the kernel's reason); `strata fs` works anyway"
+        }
+        Some(libc::ESTALE) => "a layer is not the one that this container was mounted with before",
+        _ => "`strata fs` works without a mount",
+    };
+    Failure::new(format!("cannot mount {name}: {e}: {why}"))
+}
+
+/// What the container's scratch uses, when the kernel can read all of it. `Ownership::Apply` leaves out the
+/// question whether owners are stored: in a user namespace there is one owner, whatever is stored.
+pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features, Failure> {
+    let namespace = Some(record.config.namespace);
+    let options = ScratchOptions { namespace, ownership, ..ScratchOptions::default() };
+    let scratch = DirScratch::open(record.upper(), record.work(), &options)?;
+    scratch.kernel_mountable()?;
+    Ok(scratch.features())
+}
+
+/// Unmounts a container by its mount point or its name, and nothing that is not ours.
+pub fn umount(store: &Store, target: &Path) -> Outcome {
+    let mounted = |name: &ContainerName| store.mounted_at(name);
+    let by_name = target.to_str().and_then(|text| ContainerName::new(text).ok());
+    let by_name = by_name.map(|name| mounted(&name)).transpose()?.flatten();
+    let point = match by_name {
+        Some(point) => point,
+        None => by_path(store, target)?,
+    };
+    rustix::mount::unmount(&point, UnmountFlags::NOFOLLOW).map_err(|e| {
+        let hint = if e == rustix::io::Errno::BUSY { ": a process still works in it" } else { "" };
+        Failure::new(format!("cannot unmount {}: {e}{hint}", point.display()))
+    })?;
+    Ok(0)
+}
+
+fn by_path(store: &Store, target: &Path) -> Result<PathBuf, Failure> {
+    let point =
+        std::fs::canonicalize(target).map_err(|e| Failure::new(format!("{}: {e}", target.display())))?;
+    for listed in store.list()? {
+        if store.mounted_at(&listed.name)?.as_deref() == Some(&*point) {
+            return Ok(point);
+        }
+    }
+    Err(Failure::new(format!("{}: no container of this store is mounted there", target.display())))
+}

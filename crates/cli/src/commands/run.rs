@@ -1,0 +1,297 @@
+//! `run`: a command on a merged view, and what is said about it afterwards.
+
+use super::changes::{Count, Line, without_times_of_directories};
+use super::config;
+use super::mount::kernel_features;
+use crate::args::Run;
+use crate::failure::{Failure, Outcome};
+use crate::run::plan::{self, Top};
+use crate::run::spec::{self, Ids, Spec, View};
+use crate::run::{self, FAILED, MOUNT_POINTS};
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use stratafs::store::{Lease, Opened, Record, Store, open_leased};
+use stratafs::{Change, Container, Durability, ErrorKind, Kind, Namespace, Ownership, host, mountinfo};
+
+/// How many changes a summary lists.
+const LISTED: usize = 20;
+
+/// Runs the command; its exit code, or ours for what failed before it.
+pub fn run(root: Option<&Path>, asked: Run) -> Outcome {
+    // What failed before the command has a code of its own, so that it cannot be taken for the command's.
+    let prepared = |failure: Failure| match failure.code {
+        crate::failure::USAGE => failure,
+        _ => failure.code(FAILED),
+    };
+    let env = variables(&asked.env)?;
+    let store = crate::state::store(root).map_err(prepared)?;
+    let (record, fresh) = container(&store, &asked).map_err(prepared)?;
+    let ended = start(&store, &record, &asked, env);
+    let lost = matches!(&ended, Err(_)) || matches!(&ended, Ok((_, started)) if !started);
+    if asked.rm || (fresh && lost) {
+        store.remove(&record.name).map_err(|e| prepared(e.into()))?;
+    }
+    ended.map(|(code, _)| code).map_err(prepared)
+}
+
+/// The container to use, and whether it was made for this.
+fn container(store: &Store, asked: &Run) -> Result<(Record, bool), Failure> {
+    if let Some(name) = &asked.name
+        && !asked.new.is_given()
+    {
+        match store.record(name) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            found => return Ok((found?, false)),
+        }
+    }
+    Ok((store.create(asked.name.clone(), config(&asked.new, &["/"]))?, true))
+}
+
+fn variables(asked: &[OsString]) -> Result<Vec<(OsString, OsString)>, Failure> {
+    let split = |pair: &OsString| {
+        let bytes = pair.as_bytes();
+        let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at > 0);
+        let at =
+            at.ok_or_else(|| Failure::usage(format!("--env {}: KEY=VALUE is needed", pair.display())))?;
+        let (key, value) = (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default());
+        Ok((OsString::from_vec(key.to_vec()), OsString::from_vec(value.to_vec())))
+    };
+    asked.iter().map(split).collect()
+}
+
+/// Mounts, runs, cleans up, tells. The exit code, and whether the command was started.
+fn start(
+    store: &Store,
+    record: &Record,
+    asked: &Run,
+    env: Vec<(OsString, OsString)>,
+) -> Result<(u8, bool), Failure> {
+    let opened = store.open_container(&record.name)?;
+    let privileged = host::has_sys_admin();
+    let layout = layout(&opened, privileged)?;
+    let made = match layout {
+        Layout::Whole => make_mount_points(&opened)?,
+        Layout::Split { .. } => Vec::new(),
+    };
+    let lease = opened.into_lease();
+    let ownership = if privileged { Ownership::Auto } else { Ownership::Apply };
+    let features = kernel_features(record, ownership)?;
+    let (view, split) = match layout {
+        Layout::Whole => (View::Whole(plan::whole(record, features)), false),
+        Layout::Split { lower, top } => (plan::split(record, features, &lower, top), true),
+    };
+    let spec = Spec {
+        view,
+        stage: record.dir.join("root").into(),
+        hidden: store.root().into(),
+        workdir: workdir(asked),
+        workdir_required: asked.workdir.is_some(),
+        as_user: (!privileged).then(|| Ids {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }),
+        command: asked.command.clone(),
+        env,
+    };
+    let ended = run::run(&spec);
+    finish(&lease)?;
+    let ended = ended.map_err(|e| Failure::new(format!("cannot start: {e}")))?;
+    let started = match &ended.outcome {
+        Some(spec::Outcome::Started) => true,
+        Some(spec::Outcome::NotStarted(_, why)) => {
+            crate::complain(&Failure::new(why));
+            false
+        }
+        Some(spec::Outcome::Failed(why)) => return Err(impossible(why, privileged)),
+        None => {
+            return Err(Failure::new(format!("the run ended before the command, with code {}", ended.code)));
+        }
+    };
+    let container = open_leased(&lease)?;
+    remove_mount_points(&container, &made)?;
+    if asked.stat || (started && std::io::stderr().is_terminal()) {
+        tell(record, asked, container.changes()?, split)?;
+    }
+    Ok((ended.code, started))
+}
+
+fn workdir(asked: &Run) -> OsString {
+    match &asked.workdir {
+        Some(dir) => Path::new("/").join(dir).into(),
+        None => std::env::current_dir().unwrap_or_else(|_| "/".into()).into(),
+    }
+}
+
+/// How the container becomes a root directory.
+enum Layout {
+    Whole,
+    Split { lower: PathBuf, top: Vec<Top> },
+}
+
+/// How the container becomes a root directory here.
+fn layout(container: &Opened, privileged: bool) -> Result<Layout, Failure> {
+    let record = container.record();
+    if privileged {
+        return Ok(Layout::Whole);
+    }
+    if record.config.namespace == Namespace::Trusted {
+        return Err(Failure::new(format!(
+            "{} was made with privilege and keeps trusted attributes: run it with CAP_SYS_ADMIN, or make a new \
+             container",
+            record.name
+        )));
+    }
+    let mut covered = None;
+    for layer in &record.config.layers {
+        if has_mounts(&layer.path)? {
+            covered = Some(&layer.path);
+        }
+    }
+    match (covered, record.config.layers.as_slice()) {
+        (None, _) => Ok(Layout::Whole),
+        (Some(lower), [_]) => Ok(Layout::Split { lower: lower.clone(), top: split(container, lower)? }),
+        (Some(path), _) => Err(Failure::new(format!(
+            "other file systems are mounted below the layer {}: without privilege the kernel stacks such a layer \
+             only when it is the only one; run as root, or use `strata fs`",
+            path.display()
+        ))),
+    }
+}
+
+/// True when a file system is mounted below `dir`.
+fn has_mounts(dir: &Path) -> Result<bool, Failure> {
+    Ok(mountinfo::below(dir)?.iter().any(|mount| mount.target != dir))
+}
+
+/// The top level of the only layer. The upper directories that will be mounted are made here: by copy-up, so that
+/// they keep their attributes and are no changes.
+fn split(container: &Opened, lower: &Path) -> Result<Vec<Top>, Failure> {
+    let record = container.record();
+    let mut top = Vec::new();
+    for entry in container.read_dir("/")? {
+        let entry = entry?;
+        let path = Path::new("/").join(entry.file_name());
+        let on_host = lower.join(entry.file_name());
+        let target = match entry.file_type() {
+            Kind::Symlink => container.read_link(&path)?.into(),
+            _ => OsString::new(),
+        };
+        let name = entry.file_name();
+        let has_mounts = entry.file_type() == Kind::Dir && !mountinfo::below(&on_host)?.is_empty();
+        let special = MOUNT_POINTS.iter().any(|point| OsStr::new(point) == name);
+        if entry.file_type() == Kind::Dir && !has_mounts && !special && on_host.is_dir() {
+            container.set_permissions(&path, entry.metadata()?.mode() & 0o7777)?;
+            let works = plan::works(record, &name);
+            match std::fs::create_dir(&works) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(Failure::new(format!("{}: {e}", works.display())));
+                }
+                _ => {}
+            }
+        }
+        top.push(Top { name, kind: entry.file_type(), target, has_mounts });
+    }
+    Ok(top)
+}
+
+/// Makes the directories that a run mounts on where the layers have none; gives those that it made.
+fn make_mount_points(container: &Container) -> Result<Vec<PathBuf>, Failure> {
+    let mut made = Vec::new();
+    for name in MOUNT_POINTS {
+        let path = Path::new("/").join(name);
+        match container.create_dir(&path) {
+            Ok(()) => made.push(path),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(made)
+}
+
+fn remove_mount_points(container: &Container, made: &[PathBuf]) -> Result<(), Failure> {
+    for path in made {
+        match container.remove_dir(path) {
+            // The command may have removed it, or put something else there.
+            Err(e)
+                if !matches!(
+                    e.kind(),
+                    ErrorKind::NotFound | ErrorKind::NotEmpty | ErrorKind::NotADirectory
+                ) =>
+            {
+                return Err(e.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// After the kernel let go of the upper: makes it durable as asked, and takes away the mark by which a volatile
+/// mount says that it was not unmounted cleanly. It was.
+fn finish(lease: &Lease) -> Result<(), Failure> {
+    let record = lease.record();
+    if record.config.durability == Durability::Ordered {
+        return Ok(());
+    }
+    let failed =
+        |what: &str, path: &Path, e: std::io::Error| Failure::new(format!("{what} {}: {e}", path.display()));
+    let upper = record.upper();
+    std::fs::File::open(&upper)
+        .and_then(|dir| Ok(rustix::fs::syncfs(dir)?))
+        .map_err(|e| failed("sync", &upper, e))?;
+    if record.config.durability != Durability::Volatile {
+        return Ok(());
+    }
+    let works = record.dir.join("works");
+    let split = std::fs::read_dir(&works).map_err(|e| failed("read", &works, e))?;
+    for work in split.flatten().map(|entry| entry.path()).chain([record.work()]) {
+        let mark = work.join("work/incompat/volatile");
+        for path in [mark.join("dirty"), mark.clone(), work.join("work/incompat")] {
+            match std::fs::remove_dir(&path).or_else(|_| std::fs::remove_file(&path)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", &path, e)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is missing on this host, and what works without it.
+fn impossible(why: &str, privileged: bool) -> Failure {
+    let hint = if privileged {
+        "`strata run` needs overlayfs in the kernel and a state directory (--root) that can be an upper: not on \
+         overlayfs, FUSE or NFS"
+    } else {
+        "without root, `strata run` needs user namespaces (sysctl user.max_user_namespaces, and \
+         kernel.apparmor_restrict_unprivileged_userns=0 where there is AppArmor), Linux 5.11 or newer, and a state \
+         directory (--root) on a file system with user attributes"
+    };
+    Failure::new(format!("{why}\n  {hint}; see `strata info`\n  `strata fs` works without any of it"))
+}
+
+/// Says on standard error what changed, how to see it and how to throw it away.
+fn tell(record: &Record, asked: &Run, changes: Vec<Change>, split: bool) -> Result<(), Failure> {
+    let changes = without_times_of_directories(changes);
+    let mut out = std::io::stderr().lock();
+    let name = &record.name;
+    writeln!(out, "strata: {name}: {}", Count::of(&changes))?;
+    if asked.stat {
+        let listed = if asked.rm { changes.len() } else { LISTED };
+        for change in changes.iter().take(listed) {
+            writeln!(out, "  {}", Line(change))?;
+        }
+        if changes.len() > listed {
+            writeln!(out, "  ... and {} more", changes.len() - listed)?;
+        }
+    }
+    if split {
+        writeln!(out, "  without root: the top level, and directories that hold mounts, were read-only")?;
+    }
+    if !asked.rm {
+        writeln!(out, "  see it:         strata diff {name}")?;
+        writeln!(out, "  throw it away:  strata rm {name}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Deciding how a merged view is mounted: pure, from facts that are gathered before.
+
+use super::MOUNT_POINTS;
+use super::spec::{Overlay, Split, View};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use stratafs::store::{ContainerConfig, Record, mount_source};
+use stratafs::{Durability, Features, Kind, Namespace};
+
+/// A top-level entry of the only layer.
+#[derive(Debug)]
+pub struct Top {
+    /// Its name.
+    pub name: OsString,
+    /// What it is.
+    pub kind: Kind,
+    /// Of a link, what it says.
+    pub target: OsString,
+    /// Other file systems are mounted below it.
+    pub has_mounts: bool,
+}
+
+/// The options of an overlay mount that shows what this library shows.
+pub fn options(config: &ContainerConfig, features: Features) -> Vec<String> {
+    let on = |yes: bool| if yes { "on" } else { "off" };
+    let mut options = match config.namespace {
+        // Redirects and metacopy are not for mounts with user attributes (overlayfs documentation).
+        Namespace::User => vec!["userxattr".to_owned()],
+        Namespace::Trusted => vec![
+            format!("redirect_dir={}", on(features.redirect)),
+            format!("metacopy={}", on(features.metacopy)),
+            format!("index={}", on(features.index)),
+        ],
+    };
+    if config.durability == Durability::Volatile {
+        options.push("volatile".to_owned());
+    }
+    options
+}
+
+/// One overlay over all layers.
+pub fn whole(record: &Record, features: Features) -> Overlay {
+    Overlay {
+        source: mount_source(&record.dir),
+        lowers: record.config.layers.iter().map(|layer| layer.path.clone().into()).collect(),
+        upper: record.upper().into(),
+        work: record.work().into(),
+        options: options(&record.config, features),
+    }
+}
+
+/// One overlay for each top-level directory of the only layer; `lower` is its path. Directories with mounts
+/// below cannot be a layer in a user namespace and become read-only.
+pub fn split(record: &Record, features: Features, lower: &Path, top: Vec<Top>) -> View {
+    let mut split = Split::default();
+    for name in MOUNT_POINTS {
+        split.empty.push(name.into());
+    }
+    for Top { name, kind, target, has_mounts } in top {
+        if split.empty.contains(&name) {
+            continue;
+        }
+        let path = lower.join(&name);
+        match kind {
+            Kind::Symlink => split.links.push((name, target)),
+            Kind::Dir if !has_mounts => {
+                let overlay = Overlay {
+                    source: mount_source(&record.dir),
+                    lowers: vec![path.into()],
+                    upper: record.upper().join(&name).into(),
+                    work: works(record, &name).into(),
+                    options: options(&record.config, features),
+                };
+                split.overlays.push((name, overlay));
+            }
+            Kind::Dir | Kind::File => split.read_only.push((name, path.into())),
+            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {}
+        }
+    }
+    View::Split(split)
+}
+
+/// The work directory of one overlay of a split view.
+pub fn works(record: &Record, name: &OsStr) -> PathBuf {
+    record.dir.join("works").join(name)
+}

@@ -1,0 +1,104 @@
+//! The system calls that have no safe wrapper: the only unsafe code of the command. Signals are waited for,
+//! never handled, so no code runs in a signal handler.
+
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// Leaves the namespaces in `flags` for new ones (unshare(2)).
+pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: the danger of unshare is `CLONE_FILES`, which would take descriptors away from other threads;
+    // callers pass namespaces only, and the process has one thread.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+}
+
+/// Takes ownership of the descriptor that the parent process passed under this number, and keeps it from
+/// being passed on.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: F_SETFD takes an integer and touches no memory; it fails for a number that is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is open (fcntl succeeded), and nothing in this process owns it: it came through
+    // exec, and this runs once, before anything else is opened.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A signal that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    /// A child changed state.
+    Child,
+    /// A process sent this one.
+    Sent(i32),
+    /// The kernel sent it, as a terminal does to its whole foreground group.
+    Kernel,
+}
+
+/// Signals that are waited for instead of having their effect. Children started by
+/// `std::process::Command` get an empty mask again.
+#[derive(Debug)]
+pub struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    const WAITED: [i32; 9] = [
+        libc::SIGCHLD,
+        libc::SIGINT,
+        libc::SIGTERM,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGWINCH,
+    ];
+
+    /// Blocks the waited signals in this thread, the only one of the process.
+    pub fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set it is given; sigaddset and pthread_sigmask get that set,
+        // valid signal numbers and no place for the old mask.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in Self::WAITED {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            let set = set.assume_init();
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) {
+                0 => Ok(Self { set }),
+                code => Err(io::Error::from_raw_os_error(code)),
+            }
+        }
+    }
+
+    /// Waits for the next one.
+    pub fn wait(&self) -> io::Result<Arrived> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+        loop {
+            // SAFETY: both pointers are valid for the call; on success the kernel has filled `info`.
+            let signal = unsafe { libc::sigwaitinfo(&self.set, info.as_mut_ptr()) };
+            if signal == -1 {
+                let error = io::Error::last_os_error();
+                if error.kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                return Err(error);
+            }
+            if signal == libc::SIGCHLD {
+                return Ok(Arrived::Child);
+            }
+            // SAFETY: sigwaitinfo returned a signal, so `info` is initialised.
+            let code = unsafe { info.assume_init() }.si_code;
+            // si_code is positive where the kernel is the sender (sigaction(2)).
+            return Ok(if code > 0 { Arrived::Kernel } else { Arrived::Sent(signal) });
+        }
+    }
+}
