@@ -119,7 +119,7 @@ pub(crate) fn indexed_origin(name: &[u8]) -> Option<Origin> {
         b'a'..=b'f' => Some(b - b'a' + 10),
         _ => None,
     };
-    if name.is_empty() || name.len() % 2 != 0 {
+    if name.is_empty() || !name.len().is_multiple_of(2) {
         return None;
     }
     let bytes: Option<Vec<u8>> = name

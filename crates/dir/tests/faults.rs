@@ -1,6 +1,7 @@
 //! Every system call of every verb fails once, or is the last one before a crash: afterwards the tree is the old or
 //! the new one, nothing is left over, no descriptor leaks, and the errno is the one that was injected.
 #![cfg(all(target_os = "linux", feature = "faults"))]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -11,7 +12,6 @@ use stratafs_core::error::errno;
 use stratafs_core::*;
 use stratafs_dir::faults::{Plan, What, with};
 use stratafs_dir::{DirScratch, Namespace, Node, ScratchOptions};
-use tempfile::tempdir;
 
 fn options() -> ScratchOptions {
     ScratchOptions { namespace: Some(Namespace::User), ..ScratchOptions::default() }
@@ -30,8 +30,10 @@ fn put(s: &DirScratch, dir: &Node, n: &str, kind: Kind, over: Over) -> Result<No
 /// The tree that every verb starts from.
 fn prepare(s: &DirScratch) {
     let root = s.root().unwrap().node;
-    put(s, &root, "f", Kind::File, Over::Nothing).unwrap();
-    put(s, &root, "g", Kind::File, Over::Nothing).unwrap();
+    for (n, len) in [("f", 1), ("g", 2)] {
+        let file = put(s, &root, n, Kind::File, Over::Nothing).unwrap();
+        s.open_write(&file).unwrap().set_len(len).unwrap();
+    }
     let d = put(s, &root, "d", Kind::Dir, Over::Nothing).unwrap();
     s.whiteout(At { dir: &d, name: name("hidden") }).unwrap();
     s.whiteout(At { dir: &root, name: name("w") }).unwrap();
@@ -129,7 +131,7 @@ struct Run {
 
 /// What the verb does when nothing fails.
 fn reference(verb: Verb) -> Run {
-    let dir = tempdir().unwrap();
+    let dir = fast_dir();
     let (upper, work) = (dir.path().join("u"), dir.path().join("w"));
     let s = DirScratch::create(&upper, &work, &options()).unwrap();
     prepare(&s);
@@ -155,7 +157,7 @@ fn each_failure(errno: i32) {
         let run = reference(verb);
         assert_ne!(run.before, run.after, "{what}");
         for at in 0..run.calls {
-            let dir = tempdir().unwrap();
+            let dir = fast_dir();
             let (upper, work) = (dir.path().join("u"), dir.path().join("w"));
             let s = DirScratch::create(&upper, &work, &options()).unwrap();
             prepare(&s);
@@ -168,6 +170,8 @@ fn each_failure(errno: i32) {
                 Err(e) => {
                     assert_eq!(e.errno(), errno, "{what}: {e}");
                     assert!(!new, "{what}: said failed: {e}");
+                    let left = fs::read_dir(work.join("work")).unwrap().count();
+                    assert!(left <= 1, "{what}: more than the shared whiteout is left");
                 }
             }
             assert!(fds_below(dir.path()) <= fds + 3, "{what}: descriptors leak");
@@ -211,7 +215,7 @@ fn an_interrupted_call_is_made_again() {
     for (what, verb) in verbs() {
         let run = reference(verb);
         for at in 0..run.calls {
-            let dir = tempdir().unwrap();
+            let dir = fast_dir();
             let upper = dir.path().join("u");
             let s = DirScratch::create(&upper, dir.path().join("w"), &options()).unwrap();
             prepare(&s);
@@ -226,7 +230,7 @@ fn a_crash_at_every_call_leaves_the_old_or_the_new_tree() {
     for (what, verb) in verbs() {
         let run = reference(verb);
         for at in 0..run.calls {
-            let dir = tempdir().unwrap();
+            let dir = fast_dir();
             let (upper, work) = (dir.path().join("u"), dir.path().join("w"));
             let s = DirScratch::create(&upper, &work, &options()).unwrap();
             prepare(&s);
@@ -248,7 +252,7 @@ fn a_crash_at_every_call_leaves_the_old_or_the_new_tree() {
 
 #[test]
 fn short_transfers_lose_nothing() {
-    let dir = tempdir().unwrap();
+    let dir = fast_dir();
     let s = DirScratch::create(dir.path().join("u"), dir.path().join("w"), &options()).unwrap();
     let root = s.root().unwrap().node;
     let data: Vec<u8> = (0..2_500_000_u32).map(|i| (i % 253) as u8).collect();
@@ -272,7 +276,7 @@ fn short_transfers_lose_nothing() {
 
 #[test]
 fn nothing_is_written_after_a_failed_sync() {
-    let dir = tempdir().unwrap();
+    let dir = fast_dir();
     let (upper, work) = (dir.path().join("u"), dir.path().join("w"));
     let s = DirScratch::create(&upper, &work, &options()).unwrap();
     let root = s.root().unwrap().node;

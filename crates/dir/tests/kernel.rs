@@ -1,6 +1,7 @@
 //! The same bytes in the kernel: its origins and index names are ours, its upper reads here, ours mounts there.
 //! Needs root and an overlayfs in the kernel.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

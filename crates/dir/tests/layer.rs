@@ -1,5 +1,6 @@
 //! [`DirLayer`]: what it reads, and what it refuses, with both resolvers.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -227,7 +228,7 @@ fn stored_ownership_is_believed_when_asked() {
 
 #[test]
 fn twenty_thousand_directories_keep_few_descriptors() {
-    let dir = tempdir().unwrap();
+    let dir = fast_dir();
     for i in 0..200 {
         for j in 0..100 {
             fs::create_dir_all(dir.path().join(format!("{i}/{j}"))).unwrap();
@@ -264,7 +265,7 @@ fn is_absent_in(layer: &DirLayer, node: &stratafs_dir::Node) -> bool {
 #[test]
 fn a_very_deep_tree_needs_no_deep_stack() {
     const DEPTH: usize = 100_000;
-    let dir = tempdir().unwrap();
+    let dir = fast_dir();
     let root = dir.path().to_path_buf();
     let work = move || {
         use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat};
@@ -331,4 +332,48 @@ fn names_are_bytes() {
         };
         assert_eq!(read_all(&layer.open(&hit.node).unwrap()), bytes);
     }
+}
+
+#[test]
+fn a_link_swapped_in_between_is_never_followed() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (dir, outside) = (tempdir().unwrap(), tempdir().unwrap());
+    let p = |name: &str| dir.path().join(name);
+    fs::create_dir_all(p("d/sub")).unwrap();
+    fs::create_dir(p("other")).unwrap();
+    fs::write(p("d/sub/f"), b"inside").unwrap();
+    fs::create_dir(outside.path().join("sub")).unwrap();
+    fs::write(outside.path().join("sub/f"), b"secret").unwrap();
+    symlink(outside.path(), p("s")).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                renameat_with(CWD, p("d"), CWD, p("s"), RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let mut reads = 0;
+        for resolver in RESOLVERS {
+            let options = LayerOptions { resolver, fd_limit: 1, ..Default::default() };
+            let layer = DirLayer::open(dir.path(), &options).unwrap();
+            let root = layer.root().unwrap().node;
+            let below = |node: &stratafs_dir::Node, n| match layer.lookup(node, name(n)) {
+                Ok(Found::Node(hit)) => Some(hit.node),
+                _ => None,
+            };
+            for _ in 0..20_000 {
+                let sub = below(&root, "d").and_then(|d| below(&d, "sub"));
+                // Takes the only descriptor, so that "sub" is reached anew.
+                let _ = below(&root, "other").and_then(|other| below(&other, "none"));
+                let Some(f) = sub.and_then(|sub| below(&sub, "f")) else { continue };
+                if let Ok(file) = layer.open(&f) {
+                    assert_eq!(read_all(&file), b"inside", "{resolver:?}");
+                    reads += 1;
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(reads > 0, "the race was never won");
+    });
 }

@@ -246,6 +246,8 @@ impl DirScratch {
         Ok(Node::entry(Arc::clone(index), name))
     }
 
+    /// Where there is no `O_TMPFILE`, a kept file cannot be linked any more: the kernel lets no object without names
+    /// have one again.
     pub(super) fn keep_nameless(&self, mut staged: Staged) -> Result<Node> {
         let Some(name) = staged.name.clone() else { return Ok(staged.node.clone()) };
         let kept = self.tree.pin(&staged.node)?;

@@ -3,6 +3,8 @@
 //! n-th, lets the process "die" there (that call and all later ones on the thread fail, so that no clean-up
 //! runs either, as after a crash), or cuts a transfer short.
 //!
+//! [`pretend_old_kernel`] hides the calls that have a fallback, so that a new kernel tests those too.
+//!
 //! Closing a descriptor is not gated: a crash closes descriptors too.
 
 use super::Sys;
@@ -57,16 +59,23 @@ pub(super) fn limit(_: Call, len: usize) -> usize {
     len
 }
 
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(super) fn old_kernel() -> bool {
+    false
+}
+
 #[cfg(feature = "faults")]
-pub use armed::{Plan, What, with};
+pub use armed::{Plan, What, pretend_old_kernel, with};
 #[cfg(feature = "faults")]
-pub(super) use armed::{gate, limit};
+pub(super) use armed::{gate, limit, old_kernel};
 
 #[cfg(feature = "faults")]
 mod armed {
     use super::{Call, Sys};
     use rustix::io::Errno;
     use std::cell::RefCell;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// What happens at the chosen call.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +105,18 @@ mod armed {
 
     thread_local! {
         static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
+    }
+
+    static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
+
+    /// From now on, for the whole process, `openat2`, `getxattrat` and its siblings, `fchmodat2`, `O_TMPFILE` and file
+    /// handles do not exist.
+    pub fn pretend_old_kernel() {
+        OLD_KERNEL.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::sys) fn old_kernel() -> bool {
+        OLD_KERNEL.load(Ordering::Relaxed)
     }
 
     struct Disarm;

@@ -1,6 +1,6 @@
 //! Opening: directories as `O_PATH`, lists, data, nameless files, and several components at once.
 
-use super::fault::Call;
+use super::fault::{self, Call};
 use super::{Obj, Sys, call};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, CWD, Mode, OFlags, ResolveFlags};
@@ -38,6 +38,9 @@ pub(crate) fn beneath(dir: BorrowedFd<'_>, path: &[u8]) -> Sys<OwnedFd> {
     let how = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let mut left = AGAIN_MAX;
+    if fault::old_kernel() {
+        return Err(Errno::NOSYS);
+    }
     loop {
         match call(Call::Openat2, || fs::openat2(dir, path, how, Mode::empty(), resolve)) {
             Err(Errno::AGAIN) if left > 0 => left -= 1,
@@ -76,6 +79,9 @@ pub(crate) fn data(obj: Obj<'_>, extra: OFlags) -> Sys<OwnedFd> {
 
 /// A regular file without a name in the file system of `dir`, mode 0600.
 pub(crate) fn nameless(dir: BorrowedFd<'_>) -> Sys<OwnedFd> {
+    if fault::old_kernel() {
+        return Err(Errno::OPNOTSUPP);
+    }
     let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     call(Call::Open, || fs::openat(dir, ".", how, Mode::from_raw_mode(0o600)))
 }

@@ -1,7 +1,7 @@
 //! The calls that rustix does not wrap: the `*xattrat` family, `fchmodat2`, `name_to_handle_at` and the ioctls that
 //! tell a file system's UUID. The only unsafe code of the crate.
 
-use super::Sys;
+use super::{Sys, fault};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -63,21 +63,22 @@ fn result(returned: c_long) -> Sys<usize> {
 /// Whether this kernel, and its system call filter, has the `*xattrat` family. Asked once.
 pub(super) fn has_xattrat() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| {
-        // SAFETY: the path is a NUL-terminated constant, and with size 0 the kernel writes nothing through the
-        // null list.
-        let asked = result(unsafe {
-            libc::syscall(
-                SYS_LISTXATTRAT,
-                c_long::from(libc::AT_FDCWD),
-                c".".as_ptr(),
-                0 as c_long,
-                std::ptr::null_mut::<c_void>(),
-                0 as c_long,
-            )
-        });
-        !matches!(asked, Err(Errno::NOSYS | Errno::PERM))
-    })
+    !fault::old_kernel()
+        && *HAS.get_or_init(|| {
+            // SAFETY: the path is a NUL-terminated constant, and with size 0 the kernel writes nothing through the
+            // null list.
+            let asked = result(unsafe {
+                libc::syscall(
+                    SYS_LISTXATTRAT,
+                    c_long::from(libc::AT_FDCWD),
+                    c".".as_ptr(),
+                    0 as c_long,
+                    std::ptr::null_mut::<c_void>(),
+                    0 as c_long,
+                )
+            });
+            !matches!(asked, Err(Errno::NOSYS | Errno::PERM))
+        })
 }
 
 fn nofollow() -> c_long {
@@ -176,7 +177,9 @@ pub(super) fn fchmodat2(dir: BorrowedFd<'_>, path: &[u8], mode: u32) -> Sys<()> 
         })
     };
     // A flag that does not exist is EINVAL from a kernel that has the call, whatever the object.
-    if *FILTERED.get_or_init(|| !matches!(ask(libc::AT_FDCWD, c".", 0x4000_0000), Err(Errno::INVAL))) {
+    if fault::old_kernel()
+        || *FILTERED.get_or_init(|| !matches!(ask(libc::AT_FDCWD, c".", 0x4000_0000), Err(Errno::INVAL)))
+    {
         return Err(Errno::NOSYS);
     }
     let path = text(path)?;

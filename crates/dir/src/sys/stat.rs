@@ -1,6 +1,6 @@
 //! Asking about objects: attributes, link targets, listings, file handles, the file system.
 
-use super::fault::Call;
+use super::fault::{self, Call};
 use super::{Obj, Sys, call, raw};
 use rustix::fd::BorrowedFd;
 use rustix::fs::{self, AtFlags, FileType, RawDir, Statx, StatxFlags};
@@ -105,6 +105,9 @@ pub(crate) fn fs_type(fd: BorrowedFd<'_>) -> Sys<u64> {
 /// The object's file handle and the number of its mount (name_to_handle_at(2)).
 pub(crate) fn handle(obj: Obj<'_>) -> Sys<FileHandle> {
     let (dir, name) = obj.parts();
+    if fault::old_kernel() {
+        return Err(rustix::io::Errno::OPNOTSUPP);
+    }
     call(Call::Handle, || raw::handle(dir, name))
 }
 

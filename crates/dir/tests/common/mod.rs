@@ -1,7 +1,10 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod bed;
+
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use stratafs_core::{Found, Hit, Kind, Layer, Name, ReadAt};
@@ -10,6 +13,19 @@ use stratafs_core::{Found, Hit, Kind, Layer, Name, ReadAt};
 pub fn skip(missing: &str) {
     assert!(std::env::var_os("STRATAFS_REQUIRE_ALL").is_none(), "missing on this machine: {missing}");
     println!("skipped: {missing}");
+}
+
+/// In the test binary `old_kernel`, hides what has a fallback.
+pub fn choose_kernel() {
+    #[cfg(feature = "faults")]
+    if module_path!().starts_with("old_kernel") {
+        stratafs_dir::faults::pretend_old_kernel();
+    }
+}
+
+/// Whether regular files can be made without a name.
+pub fn has_nameless() -> bool {
+    !module_path!().starts_with("old_kernel")
 }
 
 pub fn is_root() -> bool {
@@ -134,4 +150,33 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
+}
+
+/// A directory in memory where there is one: some tests are about us, not about a disk.
+pub fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Runs the tests of the calling binary once more without privilege.
+pub fn again_as_nobody() {
+    if !is_root() {
+        return println!("this is the run without privilege");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tests = dir.path().join("tests");
+    std::fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    let tmp = dir.path().join("tmp");
+    std::fs::create_dir(&tmp).unwrap();
+    for path in [dir.path(), &tests, &tmp] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::chown(&tmp, Some(65534), Some(65534)).unwrap();
+    let run = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(&tests)
+        .env("TMPDIR", &tmp)
+        .output();
+    let Ok(run) = run else { return skip("setpriv") };
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
 }
