@@ -22,6 +22,10 @@ impl Tree {
         }
         let still = self.moves.read_recursive();
         let (base, names) = self.climb(node)?;
+        if names.is_empty() {
+            // Another thread opened it meanwhile.
+            return Ok(base);
+        }
         let fresh = self.descend(&base, &names).map_err(|e| self.lost(e, node))?;
         if self.shared.is_some() {
             let found = sys::stat::attr(Obj::Path(fresh.as_fd())).map_err(|e| self.lost(e, node))?.id;
