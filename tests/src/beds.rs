@@ -1,8 +1,14 @@
 //! Where the conformance suite and the model tests run: layers and scratch in memory, and in directories.
 
-use stratafs_core::{Config, Scratch, Stack, View};
+use crate::need;
+use std::fs::{File, create_dir};
+use std::path::PathBuf;
+use std::sync::Arc;
+use stratafs_core::{Config, Stack, View};
+use stratafs_dir::{DirLayer, DirScratch, LayerOptions, Namespace, Resolver, ScratchOptions};
 use stratafs_mem::{LayerBuilder, MemLayer, MemScratch};
 use stratafs_testkit::conformance::Bed;
+use stratafs_testkit::host::{Whiteouts, materialise};
 use stratafs_testkit::{Entry, StackSpec, TreeSpec, What};
 
 /// In memory.
@@ -68,15 +74,68 @@ fn add(builder: LayerBuilder, entry: &Entry) -> LayerBuilder {
     entry.xattrs.iter().fold(builder, |b, (name, value)| b.xattr(path, name, value))
 }
 
+/// In directories of the temporary directory's file system. Needs root for owners, devices and `trusted.`
+/// attributes; `STEPS` reaches directories step by step instead of by openat2.
+#[derive(Debug, Clone)]
+pub struct DirBed<const STEPS: bool = false> {
+    /// The layers, topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// The scratch's upper directory.
+    pub upper: PathBuf,
+    /// The scratch's work directory.
+    pub work: PathBuf,
+    _dir: Arc<tempfile::TempDir>,
+}
+
+impl<const STEPS: bool> DirBed<STEPS> {
+    const RESOLVER: Resolver = if STEPS { Resolver::StepByStep } else { Resolver::Auto };
+}
+
+/// How the layers here are stored.
+#[must_use]
+pub fn layer_options(resolver: Resolver) -> LayerOptions {
+    LayerOptions { namespace: Namespace::Trusted, resolver, ..LayerOptions::default() }
+}
+
+impl<const STEPS: bool> Bed for DirBed<STEPS> {
+    type L = DirLayer;
+    type S = DirScratch;
+
+    fn new(stack: &StackSpec) -> Option<Self> {
+        if !need::root() {
+            return None;
+        }
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let dir = Arc::new(tempfile::tempdir().expect("make a directory"));
+        let mut lowers = Vec::new();
+        for (n, layer) in stack.layers.iter().enumerate() {
+            let at = dir.path().join(format!("lower{n}"));
+            create_dir(&at).expect("make a layer's directory");
+            let opened = File::open(&at).expect("open a layer's directory");
+            materialise(layer, &opened, Whiteouts::Trusted).expect("make a layer");
+            lowers.push(at);
+        }
+        let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+        Some(Self { lowers, upper, work, _dir: dir })
+    }
+
+    fn layers(&self) -> Vec<DirLayer> {
+        let options = layer_options(Self::RESOLVER);
+        self.lowers.iter().map(|at| DirLayer::open(at, &options).expect("open a layer")).collect()
+    }
+
+    fn scratch(&self) -> DirScratch {
+        let options = ScratchOptions { resolver: Self::RESOLVER, ..ScratchOptions::default() };
+        DirScratch::create(&self.upper, &self.work, &options).expect("open the scratch")
+    }
+}
+
 /// A view over a bed.
 ///
 /// # Panics
 /// When it cannot be opened.
 #[must_use]
-pub fn view<B: Bed>(bed: &B) -> View<B::L, B::S>
-where
-    B::S: Scratch,
-{
+pub fn view<B: Bed>(bed: &B) -> View<B::L, B::S> {
     let stack = Stack { layers: bed.layers(), scratch: Some(bed.scratch()) };
     View::new(stack, Config::default()).expect("open the view")
 }

@@ -10,6 +10,9 @@ use stratafs_testkit::host::{HostSubject, Whiteouts, materialise};
 /// The overlay options under which the kernel does what this project does.
 pub const KERNEL: &str = "redirect_dir=on,index=on,metacopy=on";
 
+/// The same without metacopy, whose copy-ups lose modification times.
+pub const KERNEL_PLAIN: &str = "redirect_dir=on,index=on,metacopy=off";
+
 /// A tmpfs with one directory a layer. Dropping it unmounts and removes everything.
 #[derive(Debug)]
 pub struct Ground {
@@ -64,6 +67,7 @@ pub struct Kernel {
     at: PathBuf,
     upper: PathBuf,
     work: PathBuf,
+    options: &'static str,
     mounted: Option<Mounted>,
 }
 
@@ -72,11 +76,11 @@ impl Kernel {
     ///
     /// # Errors
     /// What the host says.
-    pub fn new(ground: &Ground) -> Result<Self, Errno> {
+    pub fn new(ground: &Ground, options: &'static str) -> Result<Self, Errno> {
         let (at, upper, work) =
             (ground.make("merged")?, ground.make("kernel-upper")?, ground.make("kernel-work")?);
-        let mounted = Some(ground.overlay(&at, &upper, &work, KERNEL)?);
-        Ok(Self { subject: HostSubject::new(&at)?, at, upper, work, mounted })
+        let mounted = Some(ground.overlay(&at, &upper, &work, options)?);
+        Ok(Self { subject: HostSubject::new(&at)?, at, upper, work, options, mounted })
     }
 
     /// Unmounts and mounts again.
@@ -85,7 +89,7 @@ impl Kernel {
     /// What the host says.
     pub fn remount(&mut self, ground: &Ground) -> Result<(), Errno> {
         self.unmount()?;
-        self.mounted = Some(ground.overlay(&self.at, &self.upper, &self.work, KERNEL)?);
+        self.mounted = Some(ground.overlay(&self.at, &self.upper, &self.work, self.options)?);
         self.subject.acquire()
     }
 

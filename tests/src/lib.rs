@@ -5,6 +5,7 @@
 
 pub mod beds;
 pub mod ground;
+pub mod minimise;
 pub mod mounts;
 pub mod need;
 pub mod runs;

@@ -104,7 +104,7 @@ pub fn bad_arguments<B: Bed>() {
     let w = open_world!(B, [tree()]);
     let handle = w.open_file("file", super::world::BOTH).unwrap();
     assert!([EINVAL, EFBIG].contains(&errno(handle.set_len(u64::MAX))));
-    assert_eq!(errno(handle.write_at(b"x", i64::MAX as u64)), EFBIG);
+    assert!([EINVAL, EFBIG].contains(&errno(handle.write_at(b"x", i64::MAX as u64))));
     assert!([EINVAL, EFBIG].contains(&errno(handle.allocate(stratafs_core::Allocate::Reserve, u64::MAX, 2))));
     assert_eq!(handle.read_at(&mut [0; 4], i64::MAX as u64 - 8).unwrap(), 0);
     let none = w.open_file("file", Access { read: false, write: false, append: false, truncate: false });
