@@ -6,6 +6,8 @@ use rustix::thread::UnshareFlags;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::ptr;
 
 /// Leaves the namespaces in `flags` for new ones (unshare(2)).
@@ -41,11 +43,11 @@ pub enum Arrived {
     Kernel,
 }
 
-/// Signals that are waited for instead of having their effect. Children started by
-/// `std::process::Command` get an empty mask again.
+/// Signals that are waited for instead of having their effect.
 #[derive(Debug)]
 pub struct Signals {
     set: libc::sigset_t,
+    before: libc::sigset_t,
 }
 
 impl Signals {
@@ -64,19 +66,34 @@ impl Signals {
     /// Blocks the waited signals in this thread, the only one of the process.
     pub fn block() -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set it is given; sigaddset and pthread_sigmask get that set,
-        // valid signal numbers and no place for the old mask.
+        // valid signal numbers and a place for the old mask, which is filled on success.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for signal in Self::WAITED {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
             let set = set.assume_init();
-            match libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) {
-                0 => Ok(Self { set }),
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr()) {
+                0 => Ok(Self { set, before: before.assume_init() }),
                 code => Err(io::Error::from_raw_os_error(code)),
             }
         }
+    }
+
+    /// Starts a child with the mask from before: a blocked signal would stay blocked in whatever it executes.
+    pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        let before = self.before;
+        // SAFETY: the closure runs between fork and exec; it calls only sigprocmask, which is
+        // async-signal-safe (signal-safety(7)), on a set that it owns, and allocates nothing.
+        unsafe {
+            command.pre_exec(move || match libc::sigprocmask(libc::SIG_SETMASK, &before, ptr::null_mut()) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        command.spawn()
     }
 
     /// Waits for the next one.

@@ -92,32 +92,57 @@ fn the_state_of_containers_is_hidden_inside() {
 
 #[test]
 fn layers_stack_with_the_first_on_top() {
-    if !can_mount() {
-        return skip("CAP_SYS_ADMIN");
-    }
-    let s = Strata::new();
-    // A layer that can run something: the host's own programs below one file of ours.
-    fs::create_dir_all(s.path("top/etc")).unwrap();
-    fs::write(s.path("top/etc/motd"), "from the top\n").unwrap();
-    let top = s.path("top");
-    let layers = ["--layer", top.to_str().unwrap(), "--layer", "/"];
-    let command = ["--rm", "--stat", "--", "sh", "-c", "cat /etc/motd; echo mine > /etc/motd"];
-    let said = s.run(&[&["run"], &layers[..], &command].concat());
-    assert_eq!((said.code, said.out.as_str()), (0, "from the top\n"), "{said:?}");
-    assert!(said.err.contains("M /etc/motd (data"), "{said:?}");
-    assert_eq!(fs::read_to_string(s.path("top/etc/motd")).unwrap(), "from the top\n");
+    each_way(|s| {
+        s.install(&s.path("base"), &["sh", "cat"]);
+        fs::create_dir_all(s.path("top/etc")).unwrap();
+        fs::write(s.path("top/etc/motd"), "from the top\n").unwrap();
+        let (top, base) = (s.path("top"), s.path("base"));
+        let layers = ["--layer", top.to_str().unwrap(), "--layer", base.to_str().unwrap()];
+        let command =
+            ["--name", "c", "--stat", "--", "/bin/sh", "-c", "/bin/cat /etc/motd; echo mine > /new"];
+        let said = s.run(&[&["run"], &layers[..], &command].concat());
+        assert_eq!((said.code, said.out.as_str()), (0, "from the top\n"), "{said:?}");
+        assert_eq!(s.run(&["diff", "c"]).ok(), "A /new\n", "no mount points are left");
+        let said = s.run(&["run", "--name", "c", "--layer", "/", "--", "/bin/true"]);
+        said.fails(125, &["c", "exists"]);
+    });
 }
 
 #[test]
 fn odd_paths_of_layers_mount() {
+    each_way(|s| {
+        let odd = s.path("a:b,c\\d e");
+        s.install(&odd, &["cat"]);
+        fs::write(odd.join("odd"), "odd").unwrap();
+        let out = s.run(&["run", "--rm", "--layer", odd.to_str().unwrap(), "--", "/bin/cat", "/odd"]).ok();
+        assert_eq!(out, "odd");
+    });
+}
+
+#[test]
+fn layers_inside_each_other_are_refused_with_the_reason() {
     if !can_mount() {
         return skip("CAP_SYS_ADMIN");
     }
     let s = Strata::new();
-    let odd = s.path("a:b,c\\d e");
-    fs::create_dir(&odd).unwrap();
-    fs::write(odd.join("odd"), "odd").unwrap();
-    s.run(&["run", "--rm", "--layer", odd.to_str().unwrap(), "--layer", "/", "--", "cat", "/odd"]).ok();
+    let (outer, inner) = (s.path("base"), s.path("base/etc"));
+    let layers = ["--layer", inner.to_str().unwrap(), "--layer", outer.to_str().unwrap()];
+    s.run(&[&["run"], &layers[..], &["--", "true"]].concat()).fails(125, &["inside another", "strata fs"]);
+    assert_eq!(s.run(&["ls"]).ok(), "");
+}
+
+#[test]
+fn planted_links_do_not_lead_mounts_elsewhere() {
+    each_way(|s| {
+        for name in ["proc", "dev", "sys", "tmp"] {
+            let layer = s.path(name);
+            fs::create_dir(&layer).unwrap();
+            std::os::unix::fs::symlink("/etc", layer.join(name)).unwrap();
+            fs::create_dir(layer.join("etc")).unwrap();
+            s.run(&["run", "--layer", layer.to_str().unwrap(), "--", "/bin/true"]).fails(125, &[name]);
+        }
+        assert_eq!(s.run(&["ls"]).ok(), "");
+    });
 }
 
 #[test]

@@ -5,13 +5,18 @@ use serde::Serialize;
 use std::fmt;
 use stratafs::{Aspects, Change, Kind, What};
 
-/// The changes without directories of which only times changed: creating a file changes those.
+/// The changes without the times of directories: those change with every name in them.
 pub fn without_times_of_directories(changes: Vec<Change>) -> Vec<Change> {
-    let noise = |change: &Change| {
-        change.kind == Kind::Dir
-            && matches!(change.what, What::Modified(aspects) if aspects == Aspects::TIMES)
+    let quiet = |mut change: Change| {
+        match &mut change.what {
+            What::Modified(aspects) if *aspects == Aspects::TIMES => return None,
+            What::Modified(aspects) | What::Renamed { aspects, .. } => aspects.remove(Aspects::TIMES),
+            What::Added | What::Deleted => {}
+        }
+        Some(change)
     };
-    changes.into_iter().filter(|change| !noise(change)).collect()
+    let quiet = |change: Change| if change.kind == Kind::Dir { quiet(change) } else { Some(change) };
+    changes.into_iter().filter_map(quiet).collect()
 }
 
 /// One line: `A path`, `M path (data, mode or owner)`, `D path`, `R from -> to`.

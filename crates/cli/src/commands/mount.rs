@@ -4,7 +4,6 @@ use crate::args::Mount;
 use crate::failure::{Failure, Outcome};
 use crate::run::{overlay, plan};
 use rustix::mount::UnmountFlags;
-use std::io;
 use std::path::{Path, PathBuf};
 use stratafs::store::{ContainerName, Record, Store, open_leased};
 use stratafs::{DirScratch, Features, Ownership, Scratch, ScratchOptions};
@@ -21,22 +20,11 @@ pub fn mount(store: &Store, asked: &Mount) -> Outcome {
     drop(open_leased(&lease)?);
     let features = kernel_features(lease.record(), Ownership::Auto)?;
     let view = plan::whole(lease.record(), features);
-    overlay::mount(&view, &target).map_err(|e| explain(&e, &asked.name))?;
+    overlay::mount(&view, &target).map_err(|e| {
+        let (name, reason) = (&asked.name, overlay::reason(&e));
+        Failure::new(format!("cannot mount {name}: {e}: {reason}; `strata fs` works without a mount"))
+    })?;
     Ok(0)
-}
-
-fn explain(e: &io::Error, name: &ContainerName) -> Failure {
-    let why = match e.raw_os_error() {
-        Some(libc::EPERM) => "mounting takes CAP_SYS_ADMIN: run as root, or use `strata run` or `strata fs`",
-        Some(libc::ENODEV) => "this kernel has no overlayfs; `strata fs` works without it",
-        Some(libc::EINVAL) => {
-            "overlayfs does not take these directories: the upper must not be on overlayfs, FUSE or NFS (see \
-             `strata info`, and dmesg for the kernel's reason); `strata fs` works anyway"
-        }
-        Some(libc::ESTALE) => "a layer is not the one that this container was mounted with before",
-        _ => "`strata fs` works without a mount",
-    };
-    Failure::new(format!("cannot mount {name}: {e}: {why}"))
 }
 
 /// What the container's scratch uses, when the kernel can read all of it. `Ownership::Apply` leaves out the

@@ -9,8 +9,10 @@ use crate::run::plan::{self, Top};
 use crate::run::spec::{self, Ids, Spec, View};
 use crate::run::{self, FAILED, MOUNT_POINTS};
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Write};
+use std::fs::Permissions;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use stratafs::store::{Lease, Opened, Record, Store, open_leased};
 use stratafs::{Change, Container, Durability, ErrorKind, Kind, Namespace, Ownership, host, mountinfo};
@@ -28,12 +30,12 @@ pub fn run(root: Option<&Path>, asked: Run) -> Outcome {
     let env = variables(&asked.env)?;
     let store = crate::state::store(root).map_err(prepared)?;
     let (record, fresh) = container(&store, &asked).map_err(prepared)?;
-    let ended = start(&store, &record, &asked, env);
-    let lost = matches!(&ended, Err(_)) || matches!(&ended, Ok((_, started)) if !started);
-    if asked.rm || (fresh && lost) {
-        store.remove(&record.name).map_err(|e| prepared(e.into()))?;
-    }
-    ended.map(|(code, _)| code).map_err(prepared)
+    let mut started = false;
+    let ended = start(&store, &record, &asked, env, &mut started);
+    // What a command changed is kept, whatever failed after it; what was there before a failure is as well.
+    let drop_it = if started { asked.rm } else { fresh };
+    let removed = if drop_it { store.remove(&record.name) } else { Ok(()) };
+    ended.and_then(|code| Ok(removed.map(|()| code)?)).map_err(prepared)
 }
 
 /// The container to use, and whether it was made for this.
@@ -61,13 +63,14 @@ fn variables(asked: &[OsString]) -> Result<Vec<(OsString, OsString)>, Failure> {
     asked.iter().map(split).collect()
 }
 
-/// Mounts, runs, cleans up, tells. The exit code, and whether the command was started.
+/// Mounts, runs, cleans up, tells; `started` says whether it came to the command.
 fn start(
     store: &Store,
     record: &Record,
     asked: &Run,
     env: Vec<(OsString, OsString)>,
-) -> Result<(u8, bool), Failure> {
+    started: &mut bool,
+) -> Outcome {
     let opened = store.open_container(&record.name)?;
     let privileged = host::has_sys_admin();
     let layout = layout(&opened, privileged)?;
@@ -95,26 +98,23 @@ fn start(
         command: asked.command.clone(),
         env,
     };
-    let ended = run::run(&spec);
+    let ended = run::run(&spec).map_err(|e| Failure::new(format!("cannot start: {e}")))?;
+    *started = matches!(ended.outcome, Some(spec::Outcome::Started));
     finish(&lease)?;
-    let ended = ended.map_err(|e| Failure::new(format!("cannot start: {e}")))?;
-    let started = match &ended.outcome {
-        Some(spec::Outcome::Started) => true,
-        Some(spec::Outcome::NotStarted(_, why)) => {
-            crate::complain(&Failure::new(why));
-            false
-        }
+    match &ended.outcome {
+        Some(spec::Outcome::Started) => {}
+        Some(spec::Outcome::NotStarted(_, why)) => crate::complain(&Failure::new(why)),
         Some(spec::Outcome::Failed(why)) => return Err(impossible(why, privileged)),
         None => {
             return Err(Failure::new(format!("the run ended before the command, with code {}", ended.code)));
         }
-    };
+    }
     let container = open_leased(&lease)?;
     remove_mount_points(&container, &made)?;
-    if asked.stat || (started && std::io::stderr().is_terminal()) {
+    if asked.stat || (*started && io::stderr().is_terminal()) {
         tell(record, asked, container.changes()?, split)?;
     }
-    Ok((ended.code, started))
+    Ok(ended.code)
 }
 
 fn workdir(asked: &Run) -> OsString {
@@ -185,7 +185,7 @@ fn split(container: &Opened, lower: &Path) -> Result<Vec<Top>, Failure> {
             container.set_permissions(&path, entry.metadata()?.mode() & 0o7777)?;
             let works = plan::works(record, &name);
             match std::fs::create_dir(&works) {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Failure::new(format!("{}: {e}", works.display())));
                 }
                 _ => {}
@@ -236,7 +236,7 @@ fn finish(lease: &Lease) -> Result<(), Failure> {
         return Ok(());
     }
     let failed =
-        |what: &str, path: &Path, e: std::io::Error| Failure::new(format!("{what} {}: {e}", path.display()));
+        |what: &str, path: &Path, e: io::Error| Failure::new(format!("{what} {}: {e}", path.display()));
     let upper = record.upper();
     std::fs::File::open(&upper)
         .and_then(|dir| Ok(rustix::fs::syncfs(dir)?))
@@ -247,10 +247,25 @@ fn finish(lease: &Lease) -> Result<(), Failure> {
     let works = record.dir.join("works");
     let split = std::fs::read_dir(&works).map_err(|e| failed("read", &works, e))?;
     for work in split.flatten().map(|entry| entry.path()).chain([record.work()]) {
-        let mark = work.join("work/incompat/volatile");
-        for path in [mark.join("dirty"), mark.clone(), work.join("work/incompat")] {
-            match std::fs::remove_dir(&path).or_else(|_| std::fs::remove_file(&path)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", &path, e)),
+        let [inner, incompat, volatile] =
+            ["work", "work/incompat", "work/incompat/volatile"].map(|p| work.join(p));
+        // The kernel makes them with no permissions at all.
+        for dir in [&inner, &incompat, &volatile] {
+            match std::fs::set_permissions(dir, Permissions::from_mode(0o700)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("open", dir, e)),
+                _ => {}
+            }
+        }
+        for dir in [volatile.join("dirty"), volatile, incompat] {
+            let removed = match std::fs::remove_dir(&dir) {
+                Err(e) if e.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&dir),
+                removed => removed,
+            };
+            match removed {
+                // Other marks may stand beside it.
+                Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                    return Err(failed("remove", &dir, e));
+                }
                 _ => {}
             }
         }
@@ -274,7 +289,7 @@ fn impossible(why: &str, privileged: bool) -> Failure {
 /// Says on standard error what changed, how to see it and how to throw it away.
 fn tell(record: &Record, asked: &Run, changes: Vec<Change>, split: bool) -> Result<(), Failure> {
     let changes = without_times_of_directories(changes);
-    let mut out = std::io::stderr().lock();
+    let mut out = io::stderr().lock();
     let name = &record.name;
     writeln!(out, "strata: {name}: {}", Count::of(&changes))?;
     if asked.stat {

@@ -34,8 +34,8 @@ fn start(channel: &mut Channel) -> Result<u8, String> {
     enter_workdir(&spec)?;
     let signals = Signals::block().map_err(say("cannot block signals"))?;
     let (program, arguments) = spec.command.split_first().ok_or("there is no command to run")?;
-    let spawned = Command::new(program).args(arguments).envs(spec.env.iter().cloned()).spawn();
-    let child = match spawned {
+    let mut command = Command::new(program);
+    let child = match signals.spawn(command.args(arguments).envs(spec.env.iter().cloned())) {
         Ok(child) => child,
         Err(e) => {
             let code = if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };

@@ -57,7 +57,7 @@ pub fn enter(mut channel: Channel) -> u8 {
 
 fn respawn(subcommand: &str, channel: &Channel, signals: &Signals) -> io::Result<u8> {
     let this = std::env::current_exe()?;
-    let child = Command::new(this).arg(subcommand).arg(channel.number().to_string()).spawn()?;
+    let child = signals.spawn(Command::new(this).arg(subcommand).arg(channel.number().to_string()))?;
     supervise(signals, &child)
 }
 

@@ -38,6 +38,22 @@ pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
     mounted
 }
 
+/// What a refusal of the kernel means; it keeps its own words for its log.
+pub fn reason(e: &io::Error) -> &'static str {
+    match e.raw_os_error() {
+        Some(libc::EPERM) => "mounting takes CAP_SYS_ADMIN",
+        Some(libc::ENODEV) => "this kernel has no overlayfs",
+        Some(libc::EINVAL) => {
+            "overlayfs does not take these directories: the upper must not be on overlayfs, FUSE or NFS (dmesg may \
+             say more)"
+        }
+        Some(libc::ELOOP) => "one layer lies inside another, which the kernel's overlayfs does not stack",
+        Some(libc::ESTALE) => "a layer is not the one that this container was mounted with before",
+        Some(libc::EBUSY) => "the upper is in use by another mount",
+        _ => "the kernel refused the mount",
+    }
+}
+
 fn mount_with(overlay: &Overlay, target: &Path, options: Vec<u8>) -> io::Result<()> {
     let options = CString::new(options)?;
     // Device nodes of a layer or made inside must not open the host's devices.

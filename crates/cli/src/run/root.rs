@@ -22,6 +22,10 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Parts of proc that act on the host; with real privileges they become read-only.
 const HOST_CONTROLS: [&str; 4] = ["sys", "sysrq-trigger", "irq", "bus"];
 
+fn refused(what: &str) -> impl FnOnce(io::Error) -> String {
+    move |e| format!("cannot mount the overlay of {what}: {e}: {}", overlay::reason(&e))
+}
+
 /// The mount points that [`build`] needs in the merged view.
 pub const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "sys", "tmp"];
 
@@ -37,7 +41,7 @@ pub fn build(spec: &Spec) -> Result<(), String> {
     let sys = clone_tree("/sys").map_err(step("cannot clone /sys"))?;
     let stage = Path::new(&spec.stage);
     match &spec.view {
-        View::Whole(view) => overlay::mount(view, stage).map_err(step("cannot mount the overlay"))?,
+        View::Whole(view) => overlay::mount(view, stage).map_err(refused("/"))?,
         View::Split(split) => build_split(split, stage)?,
     }
     let proc = new_mount("proc", &[], no_programs()).map_err(step("cannot mount proc"))?;
@@ -77,8 +81,7 @@ fn build_split(split: &Split, stage: &Path) -> Result<(), String> {
     for (name, view) in &split.overlays {
         let at = stage.join(name);
         fs::create_dir(&at).map_err(step("cannot make a mount point"))?;
-        overlay::mount(view, &at)
-            .map_err(step(format_args!("cannot mount the overlay of /{}", Path::new(name).display())))?;
+        overlay::mount(view, &at).map_err(refused(&format!("/{}", Path::new(name).display())))?;
     }
     for (name, source) in &split.read_only {
         let at = stage.join(name);

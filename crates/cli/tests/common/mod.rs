@@ -86,6 +86,23 @@ impl Strata {
         self.tmp.path().join(name)
     }
 
+    /// Copies programs of the host, with the libraries that they need, into `dir`.
+    pub fn install(&self, dir: &Path, programs: &[&str]) {
+        for program in programs {
+            let path = ["/bin", "/usr/bin"].map(|bin| Path::new(bin).join(program));
+            let path = path.iter().find(|path| path.exists()).unwrap();
+            let said = Command::new("ldd").arg(path).output().unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            let libraries = said.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+            let files = libraries.map(|file| (file.clone(), file));
+            for (from, to) in files.chain([(path.clone(), Path::new("/bin").join(program))]) {
+                let to = dir.join(to.strip_prefix("/").unwrap());
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(from, to).unwrap();
+            }
+        }
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = if self.as_nobody {
             let mut command = Command::new("setpriv");
