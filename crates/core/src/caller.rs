@@ -134,7 +134,8 @@ impl Caller {
             if !self.privileged && attr.kind != Kind::Dir && !self.in_group(gid) {
                 *mode &= !0o2000;
             }
-        } else if (set.uid.is_some() || set.gid.is_some()) && !matches!(attr.kind, Kind::Dir | Kind::Symlink) {
+        } else if (set.uid.is_some() || set.gid.is_some()) && !matches!(attr.kind, Kind::Dir | Kind::Symlink)
+        {
             let cleared = without_privilege(attr.mode);
             set.mode = (cleared != attr.mode).then_some(cleared);
         }

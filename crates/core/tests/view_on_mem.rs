@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, reason = "tests say what they expect")]
 //! The engine's own promises, on the in-memory backend: coherence of handles, identity over copy-up, hard links,
 //! redirects, the change list, paths.
 

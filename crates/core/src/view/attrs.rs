@@ -1,6 +1,7 @@
 //! Attributes of merged objects, read and set.
 
 use super::copy_up::Need;
+use super::exec::CAPABILITY;
 use super::object::Inode;
 use super::{View, resolve::caller_access};
 use crate::acl;
@@ -130,7 +131,6 @@ impl<L: Layer, S: Scratch> View<L, S> {
     }
 
     fn drop_capability(&self, node: &S::Node, scratch: &S) -> Result<()> {
-        const CAPABILITY: &[u8] = b"security.capability";
         match scratch.xattr(node, CAPABILITY) {
             Ok(Some(_)) => match scratch.remove_xattr(node, CAPABILITY) {
                 Err(e) if e.kind() != ErrorKind::NoData => Err(e),

@@ -53,24 +53,45 @@ impl<L: Layer, S: Scratch> Cache<L, S> {
         let evicted = {
             let mut clock = self.clock.lock();
             if clock.ring.len() < self.capacity {
+                inode.0.slot.store(clock.ring.len(), Ordering::Relaxed);
                 clock.ring.push(inode.clone());
                 return;
             }
+            let len = clock.ring.len();
             // Bounded: a full turn clears every mark.
-            for _ in 0..=self.capacity {
-                let hand = clock.hand;
-                clock.hand = (hand + 1) % self.capacity;
+            let mut hand = clock.hand % len;
+            for _ in 0..len {
                 if clock.ring.get(hand).is_some_and(|seen| !seen.0.used.swap(false, Ordering::Relaxed)) {
                     break;
                 }
+                hand = (hand + 1) % len;
             }
-            let hand = (clock.hand + self.capacity - 1) % self.capacity;
+            clock.hand = hand + 1;
+            inode.0.slot.store(hand, Ordering::Relaxed);
             clock.ring.get_mut(hand).map(|slot| std::mem::replace(slot, inode.clone()))
         };
         if let Some(evicted) = &evicted {
             evicted.0.cached.store(false, Ordering::Relaxed);
         }
         drop(evicted);
+    }
+
+    /// Lets go of one object: it has lost a name, and what it keeps open should go with its last holder.
+    pub fn forget(&self, inode: &Inode<L, S>) {
+        let released = {
+            let mut clock = self.clock.lock();
+            let slot = inode.0.slot.load(Ordering::Relaxed);
+            if !inode.0.cached.load(Ordering::Relaxed) || clock.ring.get(slot) != Some(inode) {
+                return;
+            }
+            inode.0.cached.store(false, Ordering::Relaxed);
+            let released = clock.ring.swap_remove(slot);
+            if let Some(moved) = clock.ring.get(slot) {
+                moved.0.slot.store(slot, Ordering::Relaxed);
+            }
+            released
+        };
+        drop(released);
     }
 
     /// Lets go of everything that only the cache holds.

@@ -195,8 +195,17 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
     fn fill(&mut self, who: Who, len: u64) -> Result<()> {
         let from = self.data.as_ref().ok_or_else(|| Self::missing("the plan copies data from nowhere"))?;
         let from = from.layer.open(&from.lower.node).map_err(|e| e.in_layer(&from.layer.caps().label))?;
-        let to = self.scratch.open_write(self.node(who)?)?;
-        self.copied = Some(to.fill(&from, len)?);
+        let node = self.node(who)?;
+        // Hosts take capabilities from whatever is written to; this is not a write that anyone asked for.
+        let capability = match who {
+            Who::Staged => None,
+            _ => self.scratch.xattr(node, CAPABILITY).unwrap_or(None),
+        };
+        let copied = self.scratch.open_write(node)?.fill(&from, len)?;
+        if let Some(capability) = capability {
+            self.scratch.set_xattr(node, CAPABILITY, &capability, SetXattr::Any)?;
+        }
+        self.copied = Some(copied);
         Ok(())
     }
 
@@ -205,7 +214,7 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
         let Source { layer, lower } = self.source()?;
         let staged = self.node(Who::Staged)?;
         for name in layer.xattrs(&lower.node)? {
-            if self.untrusted.drop_capabilities && name == b"security.capability" {
+            if self.untrusted.drop_capabilities && name == CAPABILITY {
                 continue;
             }
             let Some(value) = layer.xattr(&lower.node, &name)? else { continue };
@@ -236,6 +245,9 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
         self.scratch.mark(self.node(who)?, mark)
     }
 }
+
+/// The attribute that holds file capabilities.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 fn must_copy(name: &[u8]) -> bool {
     name == acl::ACCESS || name == acl::DEFAULT || name.starts_with(b"security.")

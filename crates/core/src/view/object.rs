@@ -109,6 +109,8 @@ pub(crate) struct Object<L: Layer, S: Scratch> {
     pub used: AtomicBool,
     /// The cache holds a reference.
     pub cached: AtomicBool,
+    /// Where in the cache's ring, while it is cached.
+    pub slot: AtomicUsize,
     /// Counts the moves of the data; a handle compares it to see whether to look again.
     pub epoch: AtomicU64,
     /// Counts the changes of the node by which the scratch's object is reached.
@@ -138,6 +140,7 @@ impl<L: Layer, S: Scratch> Object<L, S> {
             lowers,
             used: AtomicBool::new(true),
             cached: AtomicBool::new(false),
+            slot: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             moves: AtomicU64::new(0),
             copy_up: Mutex::new(()),

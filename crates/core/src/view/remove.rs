@@ -67,7 +67,10 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 _ => 1,
             };
             let (_, merged) = Self::index_of(&victim);
-            self.pin_if_shared(&victim, 1)?;
+            // Other names lead to this inode, or somebody holds it.
+            if real > 1 || victim.shared_beyond(1) {
+                self.pin(&victim)?;
+            }
             let facts = plan::Remove {
                 in_upper: node.is_some(),
                 below,
@@ -104,12 +107,8 @@ impl<L: Layer, S: Scratch> View<L, S> {
         }
     }
 
-    /// Makes an object that others hold independent of the name that it is about to lose. `own` references are
-    /// the caller's.
-    pub(crate) fn pin_if_shared(&self, inode: &Inode<L, S>, own: usize) -> Result<()> {
-        if !inode.shared_beyond(own) {
-            return Ok(());
-        }
+    /// Makes an object independent of the name that it is about to lose.
+    pub(crate) fn pin(&self, inode: &Inode<L, S>) -> Result<()> {
         let scratch = self.writable("pin")?;
         let upper = inode.0.state.read().upper.clone();
         if let Some(upper) = upper {
@@ -132,5 +131,6 @@ impl<L: Layer, S: Scratch> View<L, S> {
             inode.0.state.write().removed = true;
             self.0.cache.unlink(inode);
         }
+        self.0.cache.forget(inode);
     }
 }

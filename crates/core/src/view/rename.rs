@@ -262,8 +262,9 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let mut exec: Exec<'_, L, S> = Exec::new(scratch, self.0.config.untrusted);
         // Before the victim is pinned: the step works on the named object.
         exec.victim = dst.and_then(|dst| dst.0.state.read().upper.clone());
+        // Whoever has resolved the name just now still reads the object that it meant.
         if let Some(dst) = dst {
-            self.pin_if_shared(dst, 1)?;
+            self.pin(dst)?;
         }
         exec.subject = src.0.state.read().upper.clone();
         exec.at = Some(At { dir: &from.node, name: from.name });
