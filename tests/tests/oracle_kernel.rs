@@ -4,6 +4,7 @@
 //!
 //! Tolerated differences, each a shortcoming of the kernel's:
 //! - With metacopy, copying up a file's data after its attributes changes its modification time.
+//! - A redirect over 256 bytes is `EXDEV`, even of an empty directory, where we need none. The stack ends there.
 //! - A directory that is not merged lists whiteouts which stand in it: the stacks have no such whiteouts.
 
 use std::path::{Path, PathBuf};
@@ -71,9 +72,14 @@ impl Round {
         Self { ground, kernel, ours, our_dirs }
     }
 
-    fn apply(&mut self, op: &Op) {
+    /// `false` when the kernel cannot go on.
+    fn apply(&mut self, op: &Op) -> bool {
         let (kernel, ours) = (self.kernel.subject.apply(op), self.ours.apply(op));
+        if kernel == Err(EXDEV) && ours == Ok(Value::Done) {
+            return false;
+        }
         assert!(same_outcome(&kernel, &ours), "{op:?}: kernel {kernel:?}, ours {ours:?}");
+        true
     }
 
     fn compare(&self, kernel: &Dump, ours: &Dump, when: &str) {
@@ -158,7 +164,9 @@ fn views_agree_with_the_kernel() {
             let mut round = Round::new(stack, options);
             round.compare(&round.kernel.subject.dump(), &round.ours.dump(), "the layers alone");
             for batch in ops.chunks(BATCH) {
-                batch.iter().for_each(|op| round.apply(op));
+                if !batch.iter().all(|op| round.apply(op)) {
+                    return;
+                }
                 round.reopen();
             }
             round.cross();
