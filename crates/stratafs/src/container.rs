@@ -249,6 +249,23 @@ impl Container {
         self.view.sync()
     }
 
+    /// Makes everything durable and closes the container; of a scratch with [`ScratchOptions::volatile`] it takes
+    /// the mark away, without which the scratch is refused the next time.
+    ///
+    /// # Errors
+    /// `Busy` while clones, files or directories of it are in use: it stays open through those.
+    pub fn close(self) -> Result<()> {
+        self.sync()?;
+        let Self { view, base, .. } = self;
+        drop(base);
+        match view.into_scratch() {
+            Ok(Some(AnyScratch::Dir(scratch))) => scratch.close(),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(ErrorKind::Busy, "close container")
+                .because("clones, files or directories of it are still in use")),
+        }
+    }
+
     /// Space and limits of what holds the changes.
     ///
     /// # Errors

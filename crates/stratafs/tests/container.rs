@@ -299,3 +299,22 @@ fn a_new_scratch_takes_over_the_root_of_the_image() {
         assert_eq!(c.changes().unwrap(), []);
     }
 }
+
+#[test]
+fn a_volatile_scratch_is_refused_until_it_was_closed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = stratafs::ScratchOptions { volatile: true, ..Default::default() };
+        Container::builder(Image::builder().mem(base()).build().unwrap())
+            .scratch_dir(tmp.path().join("state"))
+            .scratch_options(options)
+            .open()
+    };
+    let c = open().unwrap();
+    let file = c.create("/f").unwrap();
+    assert_eq!(c.clone().close().unwrap_err().kind(), ErrorKind::Busy);
+    drop(file);
+    c.close().unwrap();
+    drop(open().unwrap());
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::Corrupt);
+}

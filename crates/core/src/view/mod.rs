@@ -232,6 +232,14 @@ impl<L: Layer, S: Scratch> View<L, S> {
         self.0.scratch.as_ref()
     }
 
+    /// Takes the view apart and gives its scratch; `Err` with the view while other clones or handles use it.
+    ///
+    /// # Errors
+    /// The view itself, while it is shared.
+    pub fn into_scratch(self) -> std::result::Result<Option<S>, Self> {
+        Arc::try_unwrap(self.0).map(|core| core.scratch).map_err(Self)
+    }
+
     /// How the view behaves.
     #[must_use]
     pub fn config(&self) -> &Config {
