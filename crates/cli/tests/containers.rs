@@ -43,7 +43,8 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     s.run(&["inspect", "unknown"]).fails(1, &["unknown"]);
     s.run(&["diff", "unknown"]).fails(1, &["unknown"]);
     s.run(&["fs", "unknown", "ls"]).fails(1, &["unknown"]);
-    s.run(&["check", "unknown"]);
+    let said = s.run(&["check", "unknown"]);
+    assert!(said.code == 1 && said.out.contains("no such container"), "{said:?}");
     s.run(&["frobnicate"]).fails(2, &["frobnicate"]);
     s.run(&["run"]).fails(2, &["COMMAND"]);
     assert_eq!(s.run(&["rm", "unknown", "app"]).code, 1, "goes on after a failure");

@@ -80,14 +80,26 @@ fn environment_directory_and_input_pass() {
 fn the_state_of_containers_is_hidden_inside() {
     each_way(|s| {
         // Not below /tmp, which is private anyway.
-        let Ok(dir) = tempfile::tempdir_in("/var/tmp") else { return skip("a writable /var/tmp") };
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
         let root = dir.path().join("state");
-        if !rustix::process::geteuid().is_root() || s.run(&["info", "--json"]).json()["sys_admin"] == true {
-            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_strata"));
-            command.arg("--root").arg(&root).args(["run", "--rm", "--", "ls", "-A"]).arg(&root);
-            assert_eq!(common::said(command).ok(), "");
-        }
+        let root = root.to_str().unwrap();
+        let script = "ls -A $1 && ! touch $1/x 2> /dev/null";
+        s.run(&["--root", root, "run", "--rm", "--", "sh", "-c", script, "sh", root]).ok();
+        let said = s.run(&["--root", root, "run", "--rm", "--", "ls", "-A", root]);
+        assert_eq!(said.ok(), "");
     });
+}
+
+#[test]
+fn root_of_a_user_namespace_runs_as_a_user_does() {
+    let Some(s) = Strata::as_nobody() else { return skip("setpriv, to become another user") };
+    if s.run(&["info", "--json"]).json()["user_namespaces"] != true {
+        return skip("user namespaces");
+    }
+    let inside = s.wrapped(&["unshare", "--user", "--map-root-user", "--"]);
+    assert_eq!(inside.run(&["info", "--json"]).json()["namespace"], "user");
+    assert_eq!(inside.run(&["run", "--rm", "--", "echo", "nested"]).ok(), "nested\n");
 }
 
 #[test]

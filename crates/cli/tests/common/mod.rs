@@ -14,6 +14,7 @@ pub struct Strata {
     pub tmp: tempfile::TempDir,
     program: PathBuf,
     as_nobody: bool,
+    wrapper: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Strata {
         }
         fs::write(tmp.path().join("base/etc/motd"), "one\ntwo\nthree\n").unwrap();
         fs::write(tmp.path().join("base/etc/hosts"), "localhost\n").unwrap();
-        Self { tmp, program, as_nobody }
+        Self { tmp, program, as_nobody, wrapper: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -103,16 +104,23 @@ impl Strata {
         }
     }
 
+    /// The same with another program around the command.
+    pub fn wrapped(self, wrapper: &[&'static str]) -> Self {
+        Self { wrapper: wrapper.to_vec(), ..self }
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = if self.as_nobody {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&self.program);
-            command
-        } else {
-            Command::new(&self.program)
-        };
-        command.arg("--root").arg(self.path("state")).args(arguments);
-        command.env_remove("RUST_LOG").env_remove("STRATA_ROOT").current_dir("/").stdin(Stdio::null());
+        let mut words: Vec<&std::ffi::OsStr> = Vec::new();
+        if self.as_nobody {
+            let become_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+            words.extend(become_nobody.map(std::ffi::OsStr::new));
+        }
+        words.extend(self.wrapper.iter().map(std::ffi::OsStr::new));
+        words.push(self.program.as_os_str());
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(arguments);
+        command.env("STRATA_ROOT", self.path("state"));
+        command.env_remove("RUST_LOG").current_dir("/").stdin(Stdio::null());
         command
     }
 
