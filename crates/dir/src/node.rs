@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fd::{AsFd, OwnedFd};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stratafs_core::{FileId, NameBuf};
 
 /// One object of a layer or scratch. Cheap to clone; holds no descriptor of its own unless it was pinned.
@@ -20,8 +20,30 @@ pub struct Node(pub(crate) Kept);
 #[derive(Clone)]
 pub(crate) enum Kept {
     Dir(Arc<DirNode>),
-    Entry(Arc<DirNode>, NameBuf),
+    Entry(Arc<Entry>),
     Loose(Arc<Loose>),
+}
+
+/// A name in a directory, and which object stood there when it was first looked at: names move, and a reader
+/// who takes no lock has to notice.
+pub(crate) struct Entry {
+    pub(crate) dir: Arc<DirNode>,
+    pub(crate) name: NameBuf,
+    /// The object's number; 0 while it is not known.
+    ino: AtomicU64,
+}
+
+impl Entry {
+    /// Whether the object that now stands at the name is the one that is meant; the first one seen is.
+    pub(crate) fn is(&self, ino: u64) -> bool {
+        match self.ino.load(Ordering::Relaxed) {
+            0 => {
+                self.ino.store(ino, Ordering::Relaxed);
+                true
+            }
+            known => known == ino,
+        }
+    }
 }
 
 /// An object that is held open because it has no name to rely on; not a directory.
@@ -36,8 +58,22 @@ impl Node {
         Self(Kept::Dir(dir))
     }
 
+    /// A name whose object is not known yet.
     pub(crate) fn entry(dir: Arc<DirNode>, name: NameBuf) -> Self {
-        Self(Kept::Entry(dir, name))
+        Self::known(dir, name, 0)
+    }
+
+    /// A name and the number of the object that stands there.
+    pub(crate) fn known(dir: Arc<DirNode>, name: NameBuf, ino: u64) -> Self {
+        Self(Kept::Entry(Arc::new(Entry { dir, name, ino: AtomicU64::new(ino) })))
+    }
+
+    /// The number of the object behind a name, where it is known.
+    pub(crate) fn ino(&self) -> u64 {
+        match &self.0 {
+            Kept::Entry(entry) => entry.ino.load(Ordering::Relaxed),
+            _ => 0,
+        }
     }
 
     pub(crate) fn loose(fd: OwnedFd, open: bool) -> Self {
@@ -49,7 +85,7 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kept::Dir(dir) => write!(f, "Node(dir {dir:?})"),
-            Kept::Entry(dir, name) => write!(f, "Node({name:?} in {dir:?})"),
+            Kept::Entry(entry) => write!(f, "Node({:?} in {:?})", entry.name, entry.dir),
             Kept::Loose(loose) => write!(f, "Node(fd {:?})", loose.fd),
         }
     }

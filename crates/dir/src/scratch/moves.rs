@@ -82,7 +82,7 @@ impl DirScratch {
         let dir = self.tree.as_dir(at.dir, "link")?;
         self.check(at, over, false)?;
         self.give_name(node, dir, at.name, over)?;
-        Ok(Node::entry(Arc::clone(dir), at.name.to_buf()))
+        Ok(Node::known(Arc::clone(dir), at.name.to_buf(), node.ino()))
     }
 
     pub(super) fn rename_to(
@@ -166,7 +166,7 @@ impl DirScratch {
                 known.moved(Arc::clone(dir), name.to_buf());
                 Node::dir(known)
             }
-            _ => Node::entry(Arc::clone(dir), name.to_buf()),
+            _ => Node::known(Arc::clone(dir), name.to_buf(), node.ino()),
         }
     }
 }

@@ -167,7 +167,7 @@ impl DirScratch {
         let replaced = self.check(at, over, is_dir)?;
         let Some(staged_name) = staged.name.clone() else {
             self.give_name(&staged.node, dir, at.name, over)?;
-            return Ok(Node::entry(Arc::clone(dir), at.name.to_buf()));
+            return Ok(Node::known(Arc::clone(dir), at.name.to_buf(), staged.node.ino()));
         };
         let from = (self.work.fd(), staged_name.as_bytes());
         let still = is_dir.then(|| self.tree.moves.write());
@@ -189,7 +189,7 @@ impl DirScratch {
                 node.moved(Arc::clone(dir), at.name.to_buf());
                 staged.node.clone()
             }
-            _ => Node::entry(Arc::clone(dir), at.name.to_buf()),
+            _ => Node::known(Arc::clone(dir), at.name.to_buf(), staged.node.ino()),
         };
         drop(still);
         if let Some(old) = replaced.filter(|_| is_dir) {
@@ -243,7 +243,7 @@ impl DirScratch {
         }
         .map_err(fail)?;
         staged.name = None;
-        Ok(Node::entry(Arc::clone(index), name))
+        Ok(Node::known(Arc::clone(index), name, staged.node.ino()))
     }
 
     /// Where there is no `O_TMPFILE`, a kept file cannot be linked any more: the kernel lets no object without names

@@ -97,7 +97,7 @@ impl Tree {
     pub(crate) fn held(&self, node: &Node) -> Result<Held> {
         match &node.0 {
             Kept::Dir(dir) => Ok(Held::Dir(self.dir_fd(dir)?)),
-            Kept::Entry(dir, name) => Ok(Held::At(self.dir_fd(dir)?, name.clone())),
+            Kept::Entry(entry) => Ok(Held::At(self.dir_fd(&entry.dir)?, entry.name.clone())),
             Kept::Loose(loose) => Ok(Held::Loose(Arc::clone(loose))),
         }
     }
@@ -177,7 +177,7 @@ impl Tree {
     pub(crate) fn path_of(&self, node: &Node) -> Vec<u8> {
         match &node.0 {
             Kept::Dir(dir) => self.path_at(dir, None),
-            Kept::Entry(dir, name) => self.path_at(dir, Some(name.as_bytes())),
+            Kept::Entry(entry) => self.path_at(&entry.dir, Some(entry.name.as_bytes())),
             Kept::Loose(_) => b"(an object without a name)".to_vec(),
         }
     }

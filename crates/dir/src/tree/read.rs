@@ -71,7 +71,7 @@ impl Tree {
         }
         let node = match attr.kind {
             Kind::Dir => Node::dir(self.dir_node(parent, name.to_buf(), attr.id)),
-            _ => Node::entry(Arc::clone(parent), name.to_buf()),
+            _ => Node::known(Arc::clone(parent), name.to_buf(), attr.id.ino),
         };
         let said = match self.said(obj, attr, &node) {
             // Gone between the two calls.
@@ -161,7 +161,21 @@ impl Tree {
     /// Fresh attributes.
     pub(crate) fn attr(&self, node: &Node) -> Result<Attr> {
         let held = self.held(node)?;
-        self.attr_of(held.obj()).map_err(self.failed("read attributes", node))?.map_err(self.located(node))
+        let attr = self.attr_of(held.obj()).map_err(self.failed("read attributes", node))?;
+        let attr = attr.map_err(self.located(node))?;
+        self.same(node, &attr)?;
+        Ok(attr)
+    }
+
+    /// In a scratch names move while others read: `ESTALE` when another object stands at the name now. Lower layers
+    /// do not change, and where one does all the same, what is there now is as good an answer.
+    fn same(&self, node: &Node, found: &Attr) -> Result<()> {
+        match &node.0 {
+            Kept::Entry(entry) if self.shared.is_some() && !entry.is(found.id.ino) => {
+                Err(self.error(ErrorKind::Stale, "find object", node).because("another one has its name now"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Fresh marks.
@@ -202,6 +216,7 @@ impl Tree {
         if found.kind != Kind::File {
             return Err(self.not_regular(node));
         }
+        self.same(node, &found)?;
         Ok(DirFile::new(Arc::new(fd), Arc::clone(&self.label)))
     }
 
@@ -271,9 +286,10 @@ impl Tree {
                 });
                 Ok(Node::dir(DirNode::fixed(own.map_err(self.failed("pin", node))?, dir.id())))
             }
-            Kept::Entry(dir, name) => {
-                let fd = self.dir_fd(dir)?;
-                let own = sys::open::path(fd.as_fd(), name.as_bytes()).map_err(self.failed("pin", node))?;
+            Kept::Entry(entry) => {
+                let fd = self.dir_fd(&entry.dir)?;
+                let own =
+                    sys::open::path(fd.as_fd(), entry.name.as_bytes()).map_err(self.failed("pin", node))?;
                 Ok(Node::loose(own, false))
             }
         }
