@@ -3,15 +3,23 @@
 
 use super::spec::Overlay;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// mount(2) takes one page of options, with the closing NUL.
 const OPTIONS_MAX: usize = 4095;
+
+/// How often a busy upper is tried again. An overlay that was unmounted, or whose run ended, lives on for moments in
+/// the mount namespaces that other processes cloned while it was there.
+const BUSY_RETRIES: u32 = 40;
+/// The pause between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
 
 /// Mounts `overlay` on `target`, which is absolute. Leaves the working directory at `/`.
 pub fn mount(overlay: &Overlay, target: &Path) -> io::Result<()> {
@@ -58,7 +66,14 @@ fn mount_with(overlay: &Overlay, target: &Path, options: Vec<u8>) -> io::Result<
     let options = CString::new(options)?;
     // Device nodes of a layer or made inside must not open the host's devices.
     let flags = MountFlags::NODEV;
-    Ok(rustix::mount::mount(overlay.source.as_os_str(), target, "overlay", flags, options.as_c_str())?)
+    let mut patience = BUSY_RETRIES;
+    loop {
+        match rustix::mount::mount(overlay.source.as_os_str(), target, "overlay", flags, options.as_c_str()) {
+            Err(Errno::BUSY) if patience > 0 => patience -= 1,
+            done => return Ok(done?),
+        }
+        std::thread::sleep(BUSY_PAUSE);
+    }
 }
 
 fn options(overlay: &Overlay, lowers: &[OsString], upper: &OsStr, work: &OsStr) -> Vec<u8> {

@@ -62,7 +62,7 @@ impl Strata {
         let mut strata = Self::make(PathBuf::new(), true);
         // Where the program was built may be out of that user's reach.
         strata.program = strata.path("strata");
-        fs::copy(env!("CARGO_BIN_EXE_strata"), &strata.program).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_strata").as_ref(), &strata.program);
         let everything =
             [strata.tmp.path(), &strata.path("top"), &strata.path("base"), &strata.path("base/etc")];
         for path in everything {
@@ -99,7 +99,7 @@ impl Strata {
             for (from, to) in files.chain([(path.clone(), Path::new("/bin").join(program))]) {
                 let to = dir.join(to.strip_prefix("/").unwrap());
                 fs::create_dir_all(to.parent().unwrap()).unwrap();
-                fs::copy(from, to).unwrap();
+                copy_program(&from, &to);
             }
         }
     }
@@ -134,6 +134,12 @@ impl Strata {
         let layers = ["--layer", top.to_str().unwrap(), "--layer", base.to_str().unwrap()];
         self.run(&[&["create", "--name", name][..], &layers].concat()).ok();
     }
+}
+
+/// Copies in a process of its own: a descriptor open for writing that another thread's fork took along would make
+/// the program "busy" when it is executed.
+fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 pub fn said(mut command: Command) -> Said {
