@@ -4,6 +4,7 @@
 
 pub mod conformance;
 pub mod dump;
+pub mod faulty;
 pub mod generate;
 #[cfg(target_os = "linux")]
 pub mod host;
@@ -16,6 +17,7 @@ pub mod subject;
 pub mod view;
 
 pub use dump::Dump;
+pub use faulty::Faulty;
 pub use model::Model;
 pub use op::{Op, Outcome, Value};
 pub use path::Path;

@@ -1,0 +1,369 @@
+//! [`Faulty`]: a scratch whose process dies at the n-th verb. That verb and all later ones do nothing and fail,
+//! and objects that were staged by then are left where they are, as after a crash: nobody rolls back.
+
+use parking_lot::Mutex;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use stratafs_core::error::errno;
+use stratafs_core::{
+    Allocate, At, Attr, Backing, Caps, Copied, Error, ErrorKind, Features, FileId, Found, Hit, Layer, Leave,
+    Mark, Marks, Name, Origin, Over, RawEntry, ReadAt, Result, Scratch, Seed, SetAttr, SetXattr, StatFs,
+    Sync, WriteAt,
+};
+
+/// Counts verbs down to the death of the process.
+#[derive(Debug)]
+struct Life {
+    verbs: usize,
+    dies_at: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Fate(Arc<Mutex<Life>>);
+
+impl Fate {
+    /// Every verb that may change something passes here.
+    fn verb(&self) -> Result<()> {
+        let mut life = self.0.lock();
+        if life.verbs >= life.dies_at {
+            life.dies_at = 0;
+            return Err(Error::new(ErrorKind::Io(errno::EIO), "cut").because("the process is dead"));
+        }
+        life.verbs += 1;
+        Ok(())
+    }
+
+    fn dead(&self) -> bool {
+        let life = self.0.lock();
+        life.verbs >= life.dies_at
+    }
+}
+
+/// The staged objects of dead processes; they are dropped with the last reference to this.
+pub type Leftovers<T> = Arc<Mutex<Vec<T>>>;
+
+/// A scratch that dies.
+pub struct Faulty<S: Scratch> {
+    scratch: S,
+    fate: Fate,
+    leftovers: Leftovers<S::Staged>,
+}
+
+impl<S: Scratch> fmt::Debug for Faulty<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("fate", &self.fate).finish_non_exhaustive()
+    }
+}
+
+/// Tells how a run of a [`Faulty`] went, also after it was dropped.
+pub struct Observer<T> {
+    fate: Fate,
+    leftovers: Leftovers<T>,
+}
+
+impl<T> fmt::Debug for Observer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("fate", &self.fate).finish_non_exhaustive()
+    }
+}
+
+impl<T> Observer<T> {
+    /// How many verbs were done.
+    #[must_use]
+    pub fn verbs(&self) -> usize {
+        self.fate.0.lock().verbs
+    }
+
+    /// How many staged objects the death left behind.
+    #[must_use]
+    pub fn left_behind(&self) -> usize {
+        self.leftovers.lock().len()
+    }
+}
+
+impl<S: Scratch> Faulty<S> {
+    /// Does `verbs` verbs and dies at the next one; `usize::MAX` lives on.
+    pub fn new(scratch: S, verbs: usize) -> (Self, Observer<S::Staged>) {
+        let fate = Fate(Arc::new(Mutex::new(Life { verbs: 0, dies_at: verbs })));
+        let leftovers = Leftovers::default();
+        let observer = Observer { fate: fate.clone(), leftovers: Arc::clone(&leftovers) };
+        (Self { scratch, fate, leftovers }, observer)
+    }
+}
+
+/// A staged object; dropped by a dead process, it stays.
+pub struct FaultyStaged<T> {
+    staged: Option<T>,
+    fate: Fate,
+    leftovers: Leftovers<T>,
+}
+
+impl<T> fmt::Debug for FaultyStaged<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyStaged")
+    }
+}
+
+impl<T> FaultyStaged<T> {
+    fn take(mut self) -> Result<T> {
+        self.fate.verb()?;
+        self.staged.take().ok_or_else(|| Error::new(ErrorKind::Stale, "staged"))
+    }
+}
+
+impl<T> Drop for FaultyStaged<T> {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take().filter(|_| self.fate.dead()) {
+            self.leftovers.lock().push(staged);
+        }
+    }
+}
+
+/// A file of a [`Faulty`].
+#[derive(Debug)]
+pub struct FaultyFile<F> {
+    file: F,
+    fate: Fate,
+}
+
+impl<F: ReadAt> ReadAt for FaultyFile<F> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn size(&self) -> Result<u64> {
+        self.file.size()
+    }
+
+    fn seek_data(&self, offset: u64) -> Result<Option<u64>> {
+        self.file.seek_data(offset)
+    }
+
+    fn seek_hole(&self, offset: u64) -> Result<Option<u64>> {
+        self.file.seek_hole(offset)
+    }
+
+    fn backing(&self) -> Backing<'_> {
+        self.file.backing()
+    }
+}
+
+impl<F: WriteAt> WriteAt for FaultyFile<F> {
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
+        self.fate.verb()?;
+        self.file.write_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.fate.verb()?;
+        self.file.set_len(len)
+    }
+
+    fn allocate(&self, how: Allocate, offset: u64, len: u64) -> Result<()> {
+        self.fate.verb()?;
+        self.file.allocate(how, offset, len)
+    }
+
+    fn fill(&self, from: &dyn ReadAt, len: u64) -> Result<Copied> {
+        self.fate.verb()?;
+        self.file.fill(from, len)
+    }
+
+    fn copy_range(&self, from: &dyn ReadAt, from_offset: u64, offset: u64, len: u64) -> Result<u64> {
+        self.fate.verb()?;
+        self.file.copy_range(from, from_offset, offset, len)
+    }
+
+    fn sync(&self, how: Sync) -> Result<()> {
+        self.fate.verb()?;
+        self.file.sync(how)
+    }
+}
+
+impl<S: Scratch> Layer for Faulty<S> {
+    type Node = S::Node;
+    type File = FaultyFile<S::File>;
+
+    fn caps(&self) -> &Caps {
+        self.scratch.caps()
+    }
+
+    fn root(&self) -> Result<Hit<S::Node>> {
+        self.scratch.root()
+    }
+
+    fn lookup(&self, dir: &S::Node, name: Name<'_>) -> Result<Found<S::Node>> {
+        self.scratch.lookup(dir, name)
+    }
+
+    fn attr(&self, node: &S::Node) -> Result<Attr> {
+        self.scratch.attr(node)
+    }
+
+    fn marks(&self, node: &S::Node) -> Result<Marks> {
+        self.scratch.marks(node)
+    }
+
+    fn read_dir(
+        &self,
+        dir: &S::Node,
+        sink: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.scratch.read_dir(dir, sink)
+    }
+
+    fn read_link(&self, node: &S::Node) -> Result<Vec<u8>> {
+        self.scratch.read_link(node)
+    }
+
+    fn open(&self, node: &S::Node) -> Result<Self::File> {
+        Ok(FaultyFile { file: self.scratch.open(node)?, fate: self.fate.clone() })
+    }
+
+    fn xattr(&self, node: &S::Node, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.scratch.xattr(node, name)
+    }
+
+    fn xattrs(&self, node: &S::Node) -> Result<Vec<Vec<u8>>> {
+        self.scratch.xattrs(node)
+    }
+
+    fn origin(&self, node: &S::Node) -> Result<Origin> {
+        self.scratch.origin(node)
+    }
+
+    fn locate(&self, origin: &Origin) -> Option<FileId> {
+        self.scratch.locate(origin)
+    }
+}
+
+impl<S: Scratch> Scratch for Faulty<S> {
+    type Staged = FaultyStaged<S::Staged>;
+
+    fn features(&self) -> Features {
+        self.scratch.features()
+    }
+
+    fn stage(&self, seed: &Seed<'_>) -> Result<Self::Staged> {
+        self.fate.verb()?;
+        let staged = Some(self.scratch.stage(seed)?);
+        Ok(FaultyStaged { staged, fate: self.fate.clone(), leftovers: Arc::clone(&self.leftovers) })
+    }
+
+    /// # Panics
+    /// Never: a staged object is taken out only by the verbs that consume it.
+    fn staged<'a>(&self, staged: &'a Self::Staged) -> &'a S::Node {
+        self.scratch.staged(staged.staged.as_ref().expect("staged and not yet published"))
+    }
+
+    fn publish(&self, staged: Self::Staged, at: At<'_, S::Node>, over: Over) -> Result<S::Node> {
+        self.scratch.publish(staged.take()?, at, over)
+    }
+
+    fn publish_indexed(&self, staged: Self::Staged, origin: &Origin) -> Result<S::Node> {
+        self.scratch.publish_indexed(staged.take()?, origin)
+    }
+
+    fn keep(&self, staged: Self::Staged) -> Result<S::Node> {
+        self.scratch.keep(staged.take()?)
+    }
+
+    fn indexed(&self, origin: &Origin) -> Result<Option<Hit<S::Node>>> {
+        self.scratch.indexed(origin)
+    }
+
+    fn index_entries(&self) -> Result<Vec<(Origin, Hit<S::Node>)>> {
+        self.scratch.index_entries()
+    }
+
+    fn drop_indexed(&self, origin: &Origin) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.drop_indexed(origin)
+    }
+
+    fn link(&self, node: &S::Node, at: At<'_, S::Node>, over: Over) -> Result<S::Node> {
+        self.fate.verb()?;
+        self.scratch.link(node, at, over)
+    }
+
+    fn rename(
+        &self,
+        node: &S::Node,
+        from: At<'_, S::Node>,
+        to: At<'_, S::Node>,
+        leave: Leave,
+        over: Over,
+    ) -> Result<S::Node> {
+        self.fate.verb()?;
+        self.scratch.rename(node, from, to, leave, over)
+    }
+
+    fn exchange(
+        &self,
+        a: (&S::Node, At<'_, S::Node>),
+        b: (&S::Node, At<'_, S::Node>),
+    ) -> Result<(S::Node, S::Node)> {
+        self.fate.verb()?;
+        self.scratch.exchange(a, b)
+    }
+
+    fn remove(&self, node: &S::Node, at: At<'_, S::Node>, leave: Leave) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.remove(node, at, leave)
+    }
+
+    fn whiteout(&self, at: At<'_, S::Node>) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.whiteout(at)
+    }
+
+    fn clear(&self, node: &S::Node, at: At<'_, S::Node>) -> Result<S::Node> {
+        self.fate.verb()?;
+        self.scratch.clear(node, at)
+    }
+
+    fn pin(&self, node: &S::Node) -> Result<S::Node> {
+        self.fate.verb()?;
+        self.scratch.pin(node)
+    }
+
+    fn open_write(&self, node: &S::Node) -> Result<Self::File> {
+        self.fate.verb()?;
+        Ok(FaultyFile { file: self.scratch.open_write(node)?, fate: self.fate.clone() })
+    }
+
+    fn set_attr(&self, node: &S::Node, set: &SetAttr) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.set_attr(node, set)
+    }
+
+    fn set_xattr(&self, node: &S::Node, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.set_xattr(node, name, value, how)
+    }
+
+    fn remove_xattr(&self, node: &S::Node, name: &[u8]) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.remove_xattr(node, name)
+    }
+
+    fn mark(&self, node: &S::Node, mark: Mark<'_>) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.mark(node, mark)
+    }
+
+    fn sync(&self, node: &S::Node, how: Sync) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.sync(node, how)
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.fate.verb()?;
+        self.scratch.sync_all()
+    }
+
+    fn stat_fs(&self) -> Result<StatFs> {
+        self.scratch.stat_fs()
+    }
+}
