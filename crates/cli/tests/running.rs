@@ -144,6 +144,18 @@ fn layers_inside_each_other_are_refused_with_the_reason() {
 }
 
 #[test]
+fn whiteouts_that_the_kernel_does_not_know_are_not_mounted() {
+    each_way(|s| {
+        fs::write(s.path("top/.wh.etc"), "").unwrap();
+        let (top, base) = (s.path("top"), s.path("base"));
+        let layers = ["--layer", top.to_str().unwrap(), "--layer", base.to_str().unwrap()];
+        s.run(&[&["create", "--name", "c", "--whiteouts", "aufs"], &layers[..]].concat()).ok();
+        assert_eq!(s.run(&["fs", "c", "ls"]).ok(), "");
+        s.run(&["run", "--name", "c", "--", "true"]).fails(125, &["whiteouts", "top", "strata fs"]);
+    });
+}
+
+#[test]
 fn planted_links_do_not_lead_mounts_elsewhere() {
     each_way(|s| {
         for name in ["proc", "dev", "sys", "tmp"] {

@@ -30,6 +30,14 @@ pub fn mount(store: &Store, asked: &Mount) -> Outcome {
 /// What the container's scratch uses, when the kernel can read all of it. `Ownership::Apply` leaves out the
 /// question whether owners are stored: in a user namespace there is one owner, whatever is stored.
 pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features, Failure> {
+    if let Some(layer) = record.config.layers.iter().find(|l| l.formats.aufs || l.formats.fuse_overlayfs) {
+        return Err(Failure::new(format!(
+            "{}: the kernel does not know the whiteouts of the layer {} and would show what they hide; `strata fs` \
+             works",
+            record.name,
+            layer.path.display()
+        )));
+    }
     let namespace = Some(record.config.namespace);
     let options = ScratchOptions { namespace, ownership, ..ScratchOptions::default() };
     let scratch = DirScratch::open(record.upper(), record.work(), &options)?;
