@@ -1,5 +1,6 @@
-//! [`Faulty`]: a scratch whose process dies at the n-th verb. That verb and all later ones do nothing and fail,
-//! and objects that were staged by then are left where they are, as after a crash: nobody rolls back.
+//! [`Faulty`]: a scratch with a [`Switch`] that makes its n-th verb fail, or its process die there: that verb
+//! and all later ones do nothing and fail, and objects that were staged by then are left where they are, as
+//! after a crash: nobody rolls back.
 
 use parking_lot::Mutex;
 use std::fmt;
@@ -12,42 +13,67 @@ use stratafs_core::{
     Sync, WriteAt,
 };
 
-/// Counts verbs down to the death of the process.
-#[derive(Debug)]
-struct Life {
-    verbs: usize,
-    dies_at: usize,
+/// What happens at the chosen verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails with this errno and does nothing; later verbs work.
+    Fail(i32),
+    /// It and all later verbs do nothing and fail with `EIO`.
+    Die,
 }
 
-#[derive(Debug, Clone)]
-struct Fate(Arc<Mutex<Life>>);
+#[derive(Debug, Default)]
+struct State {
+    /// `None`: verbs are not counted and none fails.
+    armed: Option<Armed>,
+}
 
-impl Fate {
+#[derive(Debug)]
+struct Armed {
+    plan: Option<(usize, Fault)>,
+    seen: usize,
+}
+
+/// Says which verb of a [`Faulty`] is hit. Clones are the same switch.
+#[derive(Debug, Clone, Default)]
+pub struct Switch(Arc<Mutex<State>>);
+
+impl Switch {
+    /// Counts verbs from here, from 0 on, and hits the one that the plan names.
+    pub fn arm(&self, plan: Option<(usize, Fault)>) {
+        self.0.lock().armed = Some(Armed { plan, seen: 0 });
+    }
+
+    /// Counts and hits no more; how many verbs there were.
+    pub fn disarm(&self) -> usize {
+        self.0.lock().armed.take().map_or(0, |armed| armed.seen)
+    }
+
     /// Every verb that may change something passes here.
     fn verb(&self) -> Result<()> {
-        let mut life = self.0.lock();
-        if life.verbs >= life.dies_at {
-            life.dies_at = 0;
-            return Err(Error::new(ErrorKind::Io(errno::EIO), "cut").because("the process is dead"));
-        }
-        life.verbs += 1;
-        Ok(())
+        let mut state = self.0.lock();
+        let Some(armed) = &mut state.armed else { return Ok(()) };
+        let n = armed.seen;
+        armed.seen += 1;
+        let code = match armed.plan {
+            Some((at, Fault::Fail(code))) if at == n => code,
+            Some((at, Fault::Die)) if at <= n => errno::EIO,
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::from_errno(code), "step").because("an injected fault"))
     }
 
     fn dead(&self) -> bool {
-        let life = self.0.lock();
-        life.verbs >= life.dies_at
+        let state = self.0.lock();
+        let armed = state.armed.as_ref().and_then(|armed| armed.plan.map(|plan| (plan, armed.seen)));
+        matches!(armed, Some(((at, Fault::Die), seen)) if seen > at)
     }
 }
 
-/// The staged objects of dead processes; they are dropped with the last reference to this.
-pub type Leftovers<T> = Arc<Mutex<Vec<T>>>;
-
-/// A scratch that dies.
+/// A scratch that can fail and die.
 pub struct Faulty<S: Scratch> {
     scratch: S,
-    fate: Fate,
-    leftovers: Leftovers<S::Staged>,
+    fate: Switch,
 }
 
 impl<S: Scratch> fmt::Debug for Faulty<S> {
@@ -56,47 +82,17 @@ impl<S: Scratch> fmt::Debug for Faulty<S> {
     }
 }
 
-/// Tells how a run of a [`Faulty`] went, also after it was dropped.
-pub struct Observer<T> {
-    fate: Fate,
-    leftovers: Leftovers<T>,
-}
-
-impl<T> fmt::Debug for Observer<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observer").field("fate", &self.fate).finish_non_exhaustive()
-    }
-}
-
-impl<T> Observer<T> {
-    /// How many verbs were done.
-    #[must_use]
-    pub fn verbs(&self) -> usize {
-        self.fate.0.lock().verbs
-    }
-
-    /// How many staged objects the death left behind.
-    #[must_use]
-    pub fn left_behind(&self) -> usize {
-        self.leftovers.lock().len()
-    }
-}
-
 impl<S: Scratch> Faulty<S> {
-    /// Does `verbs` verbs and dies at the next one; `usize::MAX` lives on.
-    pub fn new(scratch: S, verbs: usize) -> (Self, Observer<S::Staged>) {
-        let fate = Fate(Arc::new(Mutex::new(Life { verbs: 0, dies_at: verbs })));
-        let leftovers = Leftovers::default();
-        let observer = Observer { fate: fate.clone(), leftovers: Arc::clone(&leftovers) };
-        (Self { scratch, fate, leftovers }, observer)
+    /// Hits what `switch` says.
+    pub fn new(scratch: S, switch: Switch) -> Self {
+        Self { scratch, fate: switch }
     }
 }
 
 /// A staged object; dropped by a dead process, it stays.
 pub struct FaultyStaged<T> {
     staged: Option<T>,
-    fate: Fate,
-    leftovers: Leftovers<T>,
+    fate: Switch,
 }
 
 impl<T> fmt::Debug for FaultyStaged<T> {
@@ -114,8 +110,9 @@ impl<T> FaultyStaged<T> {
 
 impl<T> Drop for FaultyStaged<T> {
     fn drop(&mut self) {
-        if let Some(staged) = self.staged.take().filter(|_| self.fate.dead()) {
-            self.leftovers.lock().push(staged);
+        if self.fate.dead() {
+            // Nobody rolls back.
+            std::mem::forget(self.staged.take());
         }
     }
 }
@@ -124,7 +121,7 @@ impl<T> Drop for FaultyStaged<T> {
 #[derive(Debug)]
 pub struct FaultyFile<F> {
     file: F,
-    fate: Fate,
+    fate: Switch,
 }
 
 impl<F: ReadAt> ReadAt for FaultyFile<F> {
@@ -205,11 +202,7 @@ impl<S: Scratch> Layer for Faulty<S> {
         self.scratch.marks(node)
     }
 
-    fn read_dir(
-        &self,
-        dir: &S::Node,
-        sink: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn read_dir(&self, dir: &S::Node, sink: &mut dyn FnMut(RawEntry<'_>) -> ControlFlow<()>) -> Result<()> {
         self.scratch.read_dir(dir, sink)
     }
 
@@ -248,7 +241,7 @@ impl<S: Scratch> Scratch for Faulty<S> {
     fn stage(&self, seed: &Seed<'_>) -> Result<Self::Staged> {
         self.fate.verb()?;
         let staged = Some(self.scratch.stage(seed)?);
-        Ok(FaultyStaged { staged, fate: self.fate.clone(), leftovers: Arc::clone(&self.leftovers) })
+        Ok(FaultyStaged { staged, fate: self.fate.clone() })
     }
 
     /// # Panics
