@@ -4,6 +4,7 @@
 //! passes; with `STRATAFS_REQUIRE_ALL=1` it fails instead.
 
 pub mod beds;
+pub mod cuts;
 pub mod ground;
 pub mod minimise;
 pub mod mounts;
