@@ -59,6 +59,7 @@ pub fn cases() -> Vec<(Vec<Op>, Op)> {
         (vec![chmod("d/f")], write("d/f")),
         now(Op::Append { path: p("d/f"), len: 7, fill: b'A' }),
         now(Op::Truncate { path: p("sparse"), len: 70_000 }),
+        (vec![chmod("sparse")], Op::Truncate { path: p("sparse"), len: 70_000 }),
         now(Op::Open { slot: 0, path: p("d/f"), mode: Mode::Replace }),
         now(chmod("d/f")),
         now(chmod("sparse")),

@@ -6,7 +6,7 @@
 //! for in the listings of the view.
 //!
 //! Invariant: applying the list to the image's tree gives the container's tree. Paths inside a renamed directory
-//! are given at its new place. A removed directory stands for everything that was in it.
+//! are given at its new place; where something was is said by its path in the image. A removed directory stands for everything that was in it.
 
 use super::View;
 use super::handle::Access;
@@ -49,7 +49,7 @@ pub enum What {
     Deleted,
     /// What is there was elsewhere, with everything in it.
     Renamed {
-        /// Where it was.
+        /// Where it was in the image.
         from: Vec<u8>,
         /// What is different besides.
         aspects: Aspects,
@@ -83,8 +83,8 @@ struct Walk<'v, L: Layer, S: Scratch> {
     scratch: &'v S,
     out: Vec<Change>,
     todo: Vec<Todo<L, S>>,
-    /// Places that directories have left.
-    left: HashSet<Vec<u8>>,
+    /// Lower directories that are elsewhere now.
+    left: HashSet<FileId>,
     /// Files that are gone from their place, by identity.
     deleted: HashMap<FileId, Departed<L::Node>>,
     /// Added files that were copied up from somewhere.
@@ -119,8 +119,6 @@ impl<L: Layer, S: Scratch> View<L, S> {
         walk.match_renamed_files()?;
         walk.other_names()?;
         let mut out = walk.out;
-        let left = walk.left;
-        out.retain(|change| change.what != What::Deleted || !left.contains(&change.path));
         out.sort_by(|a, b| {
             (&a.path, a.what != What::Deleted, a.kind).cmp(&(&b.path, b.what != What::Deleted, b.kind))
         });
@@ -187,10 +185,10 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                     continue;
                 }
                 let Some(child) = self.view.lookup(&dir, name.as_name())? else { continue };
-                if !child.0.lowers.is_empty() && child.0.state.read().redirect.is_some() {
-                    let from = self.path_below(&child)?;
-                    if from != self.path_here(&child) {
-                        self.left.insert(from);
+                if let (Some(top), true) = (child.0.lowers.first(), child.0.state.read().redirect.is_some()) {
+                    let base = self.base_of(&dir.0.lowers, name.as_name())?;
+                    if base.first().is_none_or(|here| here.attr.id != top.attr.id) {
+                        self.left.insert(top.attr.id);
                     }
                 }
                 dirs.push(child);
@@ -203,16 +201,6 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         let redirect = self.view.redirect_of(dir, true)?;
         let Redirect::Absolute(parts) = redirect else { return Ok(Vec::new()) };
         Ok(parts.iter().fold(Vec::new(), |path, part| join(&path, part.as_name())))
-    }
-
-    fn path_here(&self, inode: &Inode<L, S>) -> Vec<u8> {
-        let mut parts = Vec::new();
-        let mut place = inode.place();
-        while let Some((parent, name)) = place {
-            parts.push(name);
-            place = parent.place();
-        }
-        parts.iter().rev().fold(Vec::new(), |path, part| join(&path, part.as_name()))
     }
 
     fn root(&mut self) -> Result<()> {
@@ -281,6 +269,9 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 
     fn deleted(&mut self, path: Vec<u8>, below: &[Below<L::Node>]) {
         let Some(top) = below.first() else { return };
+        if self.left.contains(&top.attr.id) {
+            return;
+        }
         if top.attr.kind != Kind::Dir && top.attr.nlink <= 1 {
             self.deleted.insert(top.attr.id, (path.clone(), below.to_vec()));
         }
@@ -289,7 +280,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 
     fn child(&mut self, child: &Inode<L, S>, below: Vec<Below<L::Node>>, path: Vec<u8>) -> Result<()> {
         // What stood here as a directory and was renamed is not what is here now.
-        let below = if self.left.contains(&path) { Vec::new() } else { below };
+        let left = below.first().is_some_and(|top| self.left.contains(&top.attr.id));
+        let below = if left { Vec::new() } else { below };
         if child.is_dir() {
             self.child_dir(child, &below, path)
         } else {

@@ -129,6 +129,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         });
         exec.source = Some(Source { layer, lower: top });
         exec.data = self.data_source(object)?;
+        exec.cut = matches!((facts.data, need), (Data::Copy(keep), Need::Data(_)) if keep < attr.size);
         exec.origin = origin.as_ref();
         let ran = exec.run(&plan::copy_up(&facts)).map_err(|e| about_place(e, &place));
         let Some(node) = exec.subject.take() else {
@@ -176,6 +177,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let mut exec = Exec::new(scratch, self.0.config.untrusted);
         exec.subject = Some(upper.clone());
         exec.data = self.data_source(object)?;
+        exec.cut = keep < size;
         if exec.data.is_none() && keep > 0 {
             return Err(about_place(no_data(), &place));
         }

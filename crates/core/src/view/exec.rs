@@ -4,7 +4,7 @@
 use super::Untrusted;
 use super::object::Lower;
 use crate::acl;
-use crate::attr::{Attr, Kind, SetAttr};
+use crate::attr::{Attr, Kind, SetAttr, SetTime};
 use crate::caller::without_privilege;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
@@ -37,6 +37,10 @@ pub(crate) struct Exec<'a, L: Layer, S: Scratch> {
     pub victim_origin: Option<&'a Origin>,
     pub subject: Option<S::Node>,
     pub victim: Option<S::Node>,
+    /// The copy takes only what is left after a cut, which is a change of the data now.
+    pub cut: bool,
+    /// The step that others see was done; if a later one fails, the operation still happened.
+    pub committed: bool,
     staged: Option<S::Staged>,
     copied: Option<Copied>,
     /// The times that are put back, as they were when the run began.
@@ -60,6 +64,8 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             victim_origin: None,
             subject: None,
             victim: None,
+            cut: false,
+            committed: false,
             staged: None,
             copied: None,
             times: Vec::new(),
@@ -78,8 +84,23 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
         for step in plan {
             tracing::trace!(?step);
             self.step(*step).map_err(|e| e.in_layer(&self.scratch.caps().label))?;
+            self.committed |= matches!(
+                step,
+                Step::Publish(_)
+                    | Step::Link(_)
+                    | Step::Rename(..)
+                    | Step::Exchange
+                    | Step::Remove(_)
+                    | Step::Whiteout
+            );
         }
         Ok(())
+    }
+
+    /// The times that a copy of an object with `attr` has.
+    fn times(&self, attr: &Attr) -> SetAttr {
+        let times = SetAttr::times_of(attr);
+        if self.cut { SetAttr { mtime: Some(SetTime::Now), ..times } } else { times }
     }
 
     fn missing(what: &'static str) -> Error {
@@ -136,13 +157,14 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
                 };
                 let staged_as = self.seed.map_or(mode, |seed| seed.mode);
                 let mode = (attr.kind != Kind::Symlink && mode != staged_as).then_some(mode);
-                let set = SetAttr { mode, ..SetAttr::times_of(&attr) };
+                let set = SetAttr { mode, ..self.times(&attr) };
                 scratch.set_attr(self.node(Who::Staged)?, &set)?;
             }
             Step::RestoreTimes(who) => {
                 let before = self.times.iter().find(|(of, _)| *of == who).map(|(_, attr)| *attr);
                 if let Some(attr) = before {
-                    scratch.set_attr(self.node(who)?, &SetAttr::times_of(&attr))?;
+                    let times = if who == Who::Subject { self.times(&attr) } else { SetAttr::times_of(&attr) };
+                    scratch.set_attr(self.node(who)?, &times)?;
                 }
             }
             Step::Put(who, put) => self.put(who, put)?,

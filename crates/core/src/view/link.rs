@@ -75,7 +75,9 @@ impl<L: Layer, S: Scratch> View<L, S> {
         if let Some(redirect) = &redirect {
             inode.0.state.write().redirect = Some(redirect.clone());
         }
-        ran?;
+        if !exec.committed {
+            return ran;
+        }
         if let Some(node) = exec.subject.take() {
             inode.set_upper(node);
         }
@@ -91,6 +93,6 @@ impl<L: Layer, S: Scratch> View<L, S> {
         }
         self.0.cache.unify(inode.0.id, || inode.clone());
         dir.set_child(name, Child::Live(inode.downgrade()));
-        Ok(())
+        ran
     }
 }

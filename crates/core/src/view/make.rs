@@ -113,12 +113,12 @@ impl<L: Layer, S: Scratch> View<L, S> {
         }
         let Err(vacancy) = self.lookup_locked(dir, name)? else { return Err(exists()) };
         let at = At { dir: &dir_node, name };
-        let (attr, node) = self
-            .make_in(&dir_node, Some((at, vacancy)), new, caller)
-            .map_err(|e| e.about(name.as_bytes()))?;
+        let made = self.make_in(&dir_node, Some((at, vacancy)), new, caller);
+        // Also after an error: a later step than the one that gave it its name may have failed.
+        dir.forget_child(name);
+        let (attr, node) = made.map_err(|e| e.about(name.as_bytes()))?;
         let opaque = new.kind == Kind::Dir && vacancy == Vacancy::Whiteout;
         let inode = self.made(node, &attr, Some((dir.clone(), name.to_buf())), opaque)?;
-        dir.forget_child(name);
         Ok(self.adopt(dir, name, inode))
     }
 

@@ -81,10 +81,13 @@ impl<L: Layer, S: Scratch> View<L, S> {
             exec.at = Some(At { dir: &dir_node, name });
             exec.subject = node;
             exec.origin = index.as_ref();
-            exec.run(&plan::remove(&facts))?;
+            let ran = exec.run(&plan::remove(&facts));
+            if !exec.committed {
+                return ran;
+            }
             dir.set_child(name, Child::Gone { whiteout: below });
             self.gone(&victim, dir, name, real);
-            return Ok(());
+            return ran;
         }
     }
 

@@ -280,7 +280,9 @@ impl<L: Layer, S: Scratch> View<L, S> {
         };
         let ran = exec.run(&plan::rename(&facts));
         Self::note_marks(src, &mover, redirect.as_ref(), to.dir);
-        ran?;
+        if !exec.committed {
+            return ran;
+        }
         Self::note_place(src, exec.subject.take(), to.dir, to.name);
         drop(inside);
         if let Some(dst) = dst {
@@ -288,7 +290,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         }
         from.dir.set_child(from.name, Child::Gone { whiteout: below });
         to.dir.set_child(to.name, Child::Live(src.downgrade()));
-        Ok(())
+        ran
     }
 
     fn exchange_locked(&self, ends: &Ends<'_, L, S>) -> Result<()> {
@@ -315,12 +317,14 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let ran = exec.run(&plan::exchange(&facts));
         Self::note_marks(src, &subject, redirect.as_ref(), to.dir);
         Self::note_marks(dst, &victim, victim_redirect.as_ref(), from.dir);
-        ran?;
+        if !exec.committed {
+            return ran;
+        }
         Self::note_place(src, exec.subject.take(), to.dir, to.name);
         Self::note_place(dst, exec.victim.take(), from.dir, from.name);
         from.dir.set_child(from.name, Child::Live(dst.downgrade()));
         to.dir.set_child(to.name, Child::Live(src.downgrade()));
-        Ok(())
+        ran
     }
 
     /// What an object needs before it moves.

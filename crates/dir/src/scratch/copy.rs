@@ -75,7 +75,8 @@ pub(super) fn fill(to: &ScratchFile, from: &dyn ReadAt, len: u64) -> Result<Copi
         }
         at = hole;
     }
-    if end != len {
+    // The file may have had a size before, with nothing in it.
+    if end != len || sys::stat::attr(Obj::Open(to.fd())).map_err(to.failed("copy"))?.size != len {
         to.truncate(len)?;
     }
     Ok(Copied::Bytes(copied))
