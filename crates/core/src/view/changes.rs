@@ -185,8 +185,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                     continue;
                 }
                 let Some(child) = self.view.lookup(&dir, name.as_name())? else { continue };
-                if let (Some(top), true) = (child.0.lowers.first(), child.0.state.read().redirect.is_some()) {
-                    let base = self.base_of(&dir.0.lowers, name.as_name())?;
+                if let (Some(top), true) = (child.lowers().first(), child.0.state.read().redirect.is_some()) {
+                    let base = self.base_of(dir.lowers(), name.as_name())?;
                     if base.first().is_none_or(|here| here.attr.id != top.attr.id) {
                         self.left.insert(top.attr.id);
                     }
@@ -205,7 +205,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 
     fn root(&mut self) -> Result<()> {
         let root = self.view.root();
-        let base = root.0.lowers.clone();
+        let base = root.lowers().to_vec();
         if let Some(top) = base.first() {
             let aspects = self.aspects(&root, top, None)?;
             if !aspects.is_empty() {
@@ -219,7 +219,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
     fn directory(&mut self, todo: &Todo<L, S>) -> Result<()> {
         let Todo { dir, base, path } = todo;
         let raw = self.raw(dir)?;
-        if !same_place(&dir.0.lowers, base) {
+        if !same_place(dir.lowers(), base) {
             self.vanished(base, path, &raw)?;
         }
         for (name, kind) in raw {
@@ -228,7 +228,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             let below = self.base_of(base, name)?;
             match kind {
                 None => {
-                    if same_place(&dir.0.lowers, base) {
+                    if same_place(dir.lowers(), base) {
                         self.deleted(path, &below);
                     }
                 }
@@ -292,13 +292,13 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
     fn child_dir(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], path: Vec<u8>) -> Result<()> {
         let was_dir = below.first().is_some_and(|top| top.attr.kind == Kind::Dir);
         let base = to_lowers(below);
-        let (base, what) = match child.0.lowers.first() {
-            Some(_) if was_dir && same_place(&child.0.lowers, &base) => (base, None),
+        let (base, what) = match child.lowers().first() {
+            Some(_) if was_dir && same_place(child.lowers(), &base) => (base, None),
             Some(top) => {
                 let from = self.path_below(child)?;
                 let aspects = self.aspects(child, top, None)?;
                 self.deleted(path.clone(), below);
-                (child.0.lowers.clone(), Some(What::Renamed { from, aspects }))
+                (child.lowers().to_vec(), Some(What::Renamed { from, aspects }))
             }
             None if was_dir => (base, None),
             None => {
@@ -388,7 +388,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             let merged = self.view.listing(&dir)?;
             for entry in merged.entries() {
                 let is_dir = entry.kind == Kind::Dir;
-                let from_layer = dir.0.lowers.get(entry.source.wrapping_sub(usize::from(dir.is_upper())));
+                let from_layer = dir.lowers().get(entry.source.wrapping_sub(usize::from(dir.is_upper())));
                 let id = from_layer.map(|lower| FileId { dev: lower.attr.id.dev, ino: entry.ino });
                 if !is_dir && !id.is_some_and(|id| wanted.contains_key(&self.view.0.cache.ino(id))) {
                     continue;
@@ -397,8 +397,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 let path = join(&path, entry.name);
                 if is_dir {
                     dirs.push((child, path));
-                } else if let (Some(top), false) = (child.0.lowers.first(), reported.contains(&path)) {
-                    let (top, last) = (top.clone(), child.0.lowers.last().cloned());
+                } else if let (Some(top), false) = (child.lowers().first(), reported.contains(&path)) {
+                    let (top, last) = (top.clone(), child.lowers().last().cloned());
                     let aspects = self.aspects(&child, &top, last.as_ref())?;
                     if !aspects.is_empty() {
                         self.push(path, child.kind(), What::Modified(aspects));

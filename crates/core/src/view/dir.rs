@@ -79,7 +79,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             let state = dir.0.state.read();
             (state.upper.clone(), state.impure, state.removed)
         };
-        let lowers = &dir.0.lowers;
+        let lowers = dir.lowers();
         let mut builder = ListingBuilder::new(usize::from(upper.is_some()) + lowers.len());
         if !removed {
             if let (Some(node), Some(scratch)) = (&upper, &self.0.scratch) {
@@ -118,7 +118,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let dev = if in_upper {
             self.0.scratch_dev
         } else {
-            let lower = dir.0.lowers.get(entry.source - usize::from(merged.upper));
+            let lower = dir.lowers().get(entry.source - usize::from(merged.upper));
             lower.map_or(0, |lower| lower.attr.id.dev)
         };
         Ok(self.0.cache.ino(FileId { dev, ino: entry.ino }))

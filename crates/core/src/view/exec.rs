@@ -41,6 +41,10 @@ pub(crate) struct Exec<'a, L: Layer, S: Scratch> {
     pub cut: bool,
     /// The step that others see was done; if a later one fails, the operation still happened.
     pub committed: bool,
+    /// An empty opaque directory has taken the victim's place.
+    pub cleared: bool,
+    /// The marks that were set: what memory may believe, also when a later step failed.
+    pub marked: Vec<(Who, Put)>,
     staged: Option<S::Staged>,
     copied: Option<Copied>,
     /// The times that are put back, as they were when the run began.
@@ -66,6 +70,8 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             victim: None,
             cut: false,
             committed: false,
+            marked: Vec::new(),
+            cleared: false,
             staged: None,
             copied: None,
             times: Vec::new(),
@@ -163,7 +169,8 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             Step::RestoreTimes(who) => {
                 let before = self.times.iter().find(|(of, _)| *of == who).map(|(_, attr)| *attr);
                 if let Some(attr) = before {
-                    let times = if who == Who::Subject { self.times(&attr) } else { SetAttr::times_of(&attr) };
+                    let times =
+                        if who == Who::Subject { self.times(&attr) } else { SetAttr::times_of(&attr) };
                     scratch.set_attr(self.node(who)?, &times)?;
                 }
             }
@@ -191,7 +198,10 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             Step::Link(over) => {
                 self.subject = Some(scratch.link(self.node(Who::Subject)?, self.to()?, over)?);
             }
-            Step::Clear => self.victim = Some(scratch.clear(self.node(Who::Victim)?, self.to()?)?),
+            Step::Clear => {
+                self.victim = Some(scratch.clear(self.node(Who::Victim)?, self.to()?)?);
+                self.cleared = true;
+            }
             Step::Rename(leave, over) => {
                 let moved = scratch.rename(self.node(Who::Subject)?, self.at()?, self.to()?, leave, over)?;
                 self.subject = Some(moved);
@@ -264,7 +274,9 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             Put::Impure => Mark::Impure,
             Put::Nlink(base) => Mark::Nlink(base),
         };
-        self.scratch.mark(self.node(who)?, mark)
+        self.scratch.mark(self.node(who)?, mark)?;
+        self.marked.push((who, put));
+        Ok(())
     }
 }
 

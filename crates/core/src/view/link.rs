@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::marks::Redirect;
 use crate::name::Name;
-use crate::plan;
+use crate::plan::{self, Put, Who};
 use crate::scratch::{At, Scratch};
 
 impl<L: Layer, S: Scratch> View<L, S> {
@@ -72,7 +72,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         exec.subject = Some(node);
         exec.redirect = redirect.as_ref();
         let ran = exec.run(&plan::link(&facts)).map_err(|e| e.about(name.as_bytes()));
-        if let Some(redirect) = &redirect {
+        if let (Some(redirect), true) = (&redirect, exec.marked.contains(&(Who::Subject, Put::Redirect))) {
             inode.0.state.write().redirect = Some(redirect.clone());
         }
         if !exec.committed {

@@ -113,7 +113,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         ceiling: Option<Ceiling<'_>>,
     ) -> Result<Vec<Below<L::Node>>> {
         let redirect = ceiling.and_then(|c| c.marks.redirect.as_ref());
-        if dir.0.lowers.is_empty() && !matches!(redirect, Some(Redirect::Absolute(_))) {
+        if dir.lowers().is_empty() && !matches!(redirect, Some(Redirect::Absolute(_))) {
             return Ok(Vec::new());
         }
         let first = match redirect {
@@ -121,11 +121,11 @@ impl<L: Layer, S: Scratch> View<L, S> {
             _ => name,
         };
         let skip = match self.lower_names(dir) {
-            Some(names) => names.first.get(first.as_bytes()).map_or(dir.0.lowers.len(), |i| usize::from(*i)),
+            Some(names) => names.first.get(first.as_bytes()).map_or(dir.lowers().len(), |i| usize::from(*i)),
             None => 0,
         };
         let mut asked = 0;
-        let parent = dir.0.lowers.iter().skip(skip).map(|lower| (lower.layer, &lower.node));
+        let parent = dir.lowers().iter().skip(skip).map(|lower| (lower.layer, &lower.node));
         let found = merge::below(&self.0.roots, parent, name, ceiling, |layer, node, name| {
             asked += 1;
             match self.0.layers.get(layer) {
@@ -144,7 +144,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         if let Some(names) = part.lower_names.get() {
             return names.as_ref();
         }
-        let lowers = &dir.0.lowers;
+        let lowers = dir.lowers();
         if lowers.len() < NAMES_MIN_DIRS || part.asked.load(Ordering::Relaxed) < NAMES_MIN_ASKED {
             return None;
         }

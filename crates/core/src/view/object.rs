@@ -105,6 +105,8 @@ pub(crate) struct Object<L: Layer, S: Scratch> {
     pub ino: u64,
     /// Of a directory: what is merged. Of a file: the chain down to the data, also after copy-up.
     pub lowers: Vec<Lower<L::Node>>,
+    /// A directory whose place an empty opaque one has taken: nothing is merged any more.
+    pub cleared: AtomicBool,
     /// Seen since the clock hand last passed.
     pub used: AtomicBool,
     /// The cache holds a reference.
@@ -138,6 +140,7 @@ impl<L: Layer, S: Scratch> Object<L, S> {
             id,
             ino,
             lowers,
+            cleared: AtomicBool::new(false),
             used: AtomicBool::new(true),
             cached: AtomicBool::new(false),
             slot: AtomicUsize::new(0),
@@ -214,6 +217,20 @@ impl<L: Layer, S: Scratch> Inode<L, S> {
     #[must_use]
     pub fn is_upper(&self) -> bool {
         self.0.state.read().upper.is_some()
+    }
+
+    /// What of the lower layers is in this object.
+    pub(crate) fn lowers(&self) -> &[Lower<L::Node>] {
+        if self.0.cleared.load(Ordering::Acquire) { &[] } else { &self.0.lowers }
+    }
+
+    /// Notes that an empty opaque directory has taken the place of this one in the scratch.
+    pub(crate) fn set_cleared(&self) {
+        self.0.state.write().opaque = true;
+        self.0.cleared.store(true, Ordering::Release);
+        if let Some(dir) = &self.0.dir {
+            dir.children.write().map.clear();
+        }
     }
 
     /// Notes how the scratch's object is reached from now on.

@@ -83,6 +83,9 @@ impl<L: Layer, S: Scratch> View<L, S> {
             exec.origin = index.as_ref();
             let ran = exec.run(&plan::remove(&facts));
             if !exec.committed {
+                if let Some(node) = exec.subject.take() {
+                    victim.set_upper(node);
+                }
                 return ran;
             }
             dir.set_child(name, Child::Gone { whiteout: below });

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::marks::{REDIRECT_MAX, Redirect};
 use crate::name::{Name, NameBuf};
-use crate::plan::{self, Mover, Target};
+use crate::plan::{self, Mover, Put, Target, Who};
 use crate::scratch::{At, Scratch};
 use bitflags::bitflags;
 use parking_lot::RwLockWriteGuard;
@@ -279,8 +279,15 @@ impl<L: Layer, S: Scratch> View<L, S> {
             durability: self.0.config.durability,
         };
         let ran = exec.run(&plan::rename(&facts));
-        Self::note_marks(src, &mover, redirect.as_ref(), to.dir);
+        Self::note_marks(Who::Subject, src, &exec.marked, redirect.as_ref());
+        Self::note_impure(&mover, &exec.marked, Who::NewParent, to.dir);
         if !exec.committed {
+            if let (Some(dst), Some(node)) = (dst, exec.victim.take()) {
+                dst.set_upper(node);
+                if exec.cleared {
+                    dst.set_cleared();
+                }
+            }
             return ran;
         }
         Self::note_place(src, exec.subject.take(), to.dir, to.name);
@@ -315,8 +322,10 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let facts =
             plan::Exchange { subject, victim, same_dir: ends.same_dir, durability: self.0.config.durability };
         let ran = exec.run(&plan::exchange(&facts));
-        Self::note_marks(src, &subject, redirect.as_ref(), to.dir);
-        Self::note_marks(dst, &victim, victim_redirect.as_ref(), from.dir);
+        Self::note_marks(Who::Subject, src, &exec.marked, redirect.as_ref());
+        Self::note_marks(Who::Victim, dst, &exec.marked, victim_redirect.as_ref());
+        Self::note_impure(&subject, &exec.marked, Who::NewParent, to.dir);
+        Self::note_impure(&victim, &exec.marked, Who::Parent, from.dir);
         if !exec.committed {
             return ran;
         }
@@ -337,7 +346,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
     ) -> Result<(Mover, Option<Redirect>)> {
         let scratch = self.writable("rename")?;
         let is_dir = inode.is_dir();
-        let merged = is_dir && !inode.0.lowers.is_empty();
+        let merged = is_dir && !inode.lowers().is_empty();
         let (metacopy, opaque, has_origin, known) = {
             let state = inode.0.state.read();
             let known = state.redirect.as_ref().map(|r| matches!(r, Redirect::Absolute(_)));
@@ -392,17 +401,19 @@ impl<L: Layer, S: Scratch> View<L, S> {
         Ok(Redirect::Absolute(parts))
     }
 
-    fn note_marks(inode: &Inode<L, S>, mover: &Mover, redirect: Option<&Redirect>, goes_to: &Inode<L, S>) {
-        {
-            let mut state = inode.0.state.write();
-            // Written before the move, and true at both places: also when the move failed.
-            if let Some(redirect) = redirect {
-                state.redirect = Some(redirect.clone());
-            }
-            state.opaque |= mover.opaque;
+    /// Notes the marks that a moved object has got. They are written before the move and mean the same at both
+    /// places, so they count also when the move failed.
+    fn note_marks(who: Who, inode: &Inode<L, S>, marked: &[(Who, Put)], redirect: Option<&Redirect>) {
+        let mut state = inode.0.state.write();
+        if let (Some(redirect), true) = (redirect, marked.contains(&(who, Put::Redirect))) {
+            state.redirect = Some(redirect.clone());
         }
-        if mover.impure {
-            goes_to.0.state.write().impure = true;
+        state.opaque |= marked.contains(&(who, Put::Opaque));
+    }
+
+    fn note_impure(mover: &Mover, marked: &[(Who, Put)], who: Who, dir: &Inode<L, S>) {
+        if mover.impure && marked.contains(&(who, Put::Impure)) {
+            dir.0.state.write().impure = true;
         }
     }
 
