@@ -43,6 +43,8 @@ pub fn cases() -> Vec<(Vec<Op>, Op)> {
     let create = |path: &str| Op::Create { path: p(path), mode: 0o640 };
     let write = |path: &str| Op::Write { path: p(path), offset: 5000, len: 10, fill: b'W' };
     let chmod = |path: &str| Op::Chmod { path: p(path), mode: 0o611 };
+    let mkdir = |path: &str| Op::Mkdir { path: p(path), mode: 0o750 };
+    let rmdir = |path: &str| Op::Rmdir { path: p(path) };
     let now = |op: Op| (Vec::new(), op);
     let (plain, exchange) = (RenameHow::Plain, RenameHow::Exchange);
     vec![
@@ -84,7 +86,7 @@ pub fn cases() -> Vec<(Vec<Op>, Op)> {
         (vec![unlink("g"), unlink("f")], unlink("d/h")),
         (vec![create("new")], unlink("new")),
         now(Op::Rmdir { path: p("empty") }),
-        (vec![unlink("e/x")], Op::Rmdir { path: p("e") }),
+        (vec![unlink("e/x")], rmdir("e")),
         now(Op::Link { from: p("d/sub/deep"), to: p("e/linked") }),
         now(Op::Link { from: p("g"), to: p("e/linked") }),
         now(rename("d/f", "e/moved", plain)),
@@ -95,6 +97,38 @@ pub fn cases() -> Vec<(Vec<Op>, Op)> {
         now(rename("d", "empty", plain)),
         (vec![unlink("e/x")], rename("d", "e", plain)),
         (vec![create("new")], rename("new", "d/f", plain)),
+        now(Op::Truncate { path: p("d/f"), len: 0 }),
+        now(Op::Truncate { path: p("g"), len: 100 }),
+        (vec![chmod("f")], Op::Append { path: p("g"), len: 3, fill: b'A' }),
+        (vec![unlink("s")], Op::Symlink { path: p("s"), target: b"other".to_vec() }),
+        (
+            vec![unlink("fifo")],
+            Op::Mknod { path: p("fifo"), kind: Kind::Fifo, mode: 0o622, rdev: Device::default() },
+        ),
+        (vec![unlink("d/sub/deep"), rmdir("d/sub")], Op::Mkdir { path: p("d/sub"), mode: 0o700 }),
+        (vec![unlink("d/f")], rename("d/sub", "d/f", plain)),
+        (vec![unlink("d/f")], rename("f", "d/f", plain)),
+        (vec![unlink("e/x"), unlink("d/f"), chmod("d/top")], rename("d/top", "d/f", plain)),
+        (vec![create("new"), chmod("f")], rename("new", "f", plain)),
+        (vec![create("new"), unlink("g")], rename("f", "new", plain)),
+        (vec![chmod("d/f")], rename("d/f", "moved", plain)),
+        (vec![mkdir("new"), create("new/y")], rename("new", "empty", plain)),
+        (vec![mkdir("new"), create("new/y"), unlink("e/x")], rename("new", "e", plain)),
+        (vec![mkdir("new")], rename("d", "new", plain)),
+        (vec![rename("d", "moved", plain)], rename("moved", "e/again", plain)),
+        (vec![rename("d", "moved", plain)], rename("moved", "d", plain)),
+        (vec![rename("d", "moved", plain)], Op::Mkdir { path: p("d"), mode: 0o755 }),
+        (vec![mkdir("new"), create("new/y")], rename("new", "d", exchange)),
+        (vec![create("new")], rename("new", "d/f", exchange)),
+        now(rename("f", "d/sub/deep", exchange)),
+        (vec![chmod("d/f")], Op::Link { from: p("d/f"), to: p("linked") }),
+        (vec![unlink("e/x")], Op::Link { from: p("d/f"), to: p("e/x") }),
+        (vec![create("new")], Op::Link { from: p("new"), to: p("d/linked") }),
+        (vec![unlink("d/f"), unlink("d/top"), unlink("d/h")], unlink("d/sub/deep")),
+        (
+            vec![unlink("d/f"), unlink("d/top"), unlink("d/h"), unlink("d/sub/deep"), rmdir("d/sub")],
+            rmdir("d"),
+        ),
         now(rename("d", "f", exchange)),
         now(rename("d/sub", "e", exchange)),
     ]
@@ -185,7 +219,8 @@ pub fn check<B: Bed + Clone + 'static>(durability: Durability, residue: &dyn Fn(
 
 /// Publishing in a directory changes its time, filling a file changes the file's, and copy-up sets both back:
 /// what stops in between leaves such a time behind, and no more.
-fn same(got: &str, want: &str) -> bool {
+#[must_use]
+pub fn same(got: &str, want: &str) -> bool {
     let rest = |line: &str| {
         let (head, tail) = line.split_once(" mtime=")?;
         Some((head.to_string(), tail.split_once(' ').map(|(_, rest)| rest.to_string())))
