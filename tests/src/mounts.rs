@@ -1,7 +1,7 @@
 //! Mounts that go when their guard does.
 
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,15 @@ impl Mounted {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.at
+    }
+
+    /// Changes the options of a tmpfs, such as its size.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn resize(&self, options: &str) -> Result<(), Errno> {
+        let data = CString::new(options).map_err(|_| Errno::INVAL)?;
+        mount_remount(&self.at, MountFlags::empty(), data.as_c_str())
     }
 
     /// Unmounts now, and says when something still uses it.

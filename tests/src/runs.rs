@@ -10,8 +10,10 @@ use stratafs_testkit::subject::assert_agree;
 use stratafs_testkit::view::ViewSubject;
 use stratafs_testkit::{Model, StackSpec, Subject};
 
+type Viewed<B> = ViewSubject<<B as Bed>::L, <B as Bed>::S>;
+
 /// A view over a bed as a subject, and the model of the same stack.
-fn pair<B: Bed + Clone + 'static>(stack: &StackSpec) -> Option<(Model, ViewSubject<B::L, B::S>)> {
+fn pair<B: Bed + Clone + 'static>(stack: &StackSpec) -> Option<(Model, Viewed<B>)> {
     let bed = B::new(stack)?;
     Some((Model::from_stack(stack), ViewSubject::new(move || beds::view(&bed))))
 }

@@ -104,9 +104,12 @@ pub fn chown_clears_setid<B: Bed>() {
             )
             .with(Entry::new("d", What::Dir { opaque: false }).mode(0o6755))]
     );
-    w.chown("f", 1, 1);
-    w.chown("d", 1, 1);
+    w.make("fifo", &New::node(Kind::Fifo, 0o6777, stratafs_core::Device::default())).unwrap();
+    for path in ["f", "d", "fifo"] {
+        w.chown(path, 1, 1);
+    }
     w.reopen();
+    assert_eq!(w.attr("fifo").mode, 0o777, "not only files");
     assert_eq!((w.attr("f").mode, w.attr("d").mode), (0o755, 0o6755));
     assert_eq!(w.view().xattr(&w.node("f"), b"security.capability").unwrap(), None);
 }

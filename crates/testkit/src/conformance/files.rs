@@ -114,6 +114,9 @@ pub fn copies_between_handles<B: Bed>() {
     assert_eq!(to.copy_range(&from, 10, 0, 5).unwrap(), 0);
     assert_eq!(w.text("to"), "a2345689");
     assert_eq!(errno(from.copy_range(&to, 0, 0, 1)), EBADF);
+    assert_eq!(errno(from.copy_range(&from, 0, 1, 5)), EBADF, "before the ranges are looked at");
+    assert_eq!(errno(to.copy_range(&to, 0, 2, 5)), EINVAL);
+    assert_eq!(to.copy_range(&to, 6, 2, 99).unwrap(), 2, "up to the end there is no overlap");
 }
 
 pub fn large_files_copy_up_whole<B: Bed>() {
