@@ -4,6 +4,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long an upper may be in use by others.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A mounted file system; dropping it unmounts.
 #[derive(Debug)]
@@ -46,7 +50,15 @@ impl Mounted {
 
     fn any(kind: &str, at: &Path, data: &str) -> Result<Self, Errno> {
         let data = CString::new(data).map_err(|_| Errno::INVAL)?;
-        mount(kind, at, kind, MountFlags::NOATIME, data.as_c_str())?;
+        let started = Instant::now();
+        // A mount namespace that someone made meanwhile has a copy of what was unmounted here, and the upper is
+        // in use until that namespace is gone.
+        while let Err(error) = mount(kind, at, kind, MountFlags::NOATIME, data.as_c_str()) {
+            if error != Errno::BUSY || started.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(Self { at: at.to_path_buf() })
     }
 

@@ -4,7 +4,7 @@
 //!
 //! Tolerated differences, each a shortcoming of the kernel's:
 //! - With metacopy, copying up a file's data after its attributes changes its modification time.
-//! - A redirect over 256 bytes is `EXDEV`, even of an empty directory, where we need none. The stack ends there.
+//! - It makes no redirect over 256 bytes (`EXDEV`), though it follows those that we make. The stack ends there.
 //! - A directory that is not merged lists whiteouts which stand in it: the stacks have no such whiteouts.
 
 use std::path::{Path, PathBuf};

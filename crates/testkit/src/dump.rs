@@ -197,6 +197,19 @@ impl fmt::Debug for Dump {
     }
 }
 
+/// Names and kinds as text, sorted.
+#[must_use]
+pub fn listing(mut entries: Vec<(Vec<u8>, Kind)>) -> String {
+    entries.sort();
+    entries.iter().map(|(name, kind)| format!("{} {kind:?}\n", name.escape_ascii())).collect()
+}
+
+/// What [`crate::Op::Stat`] gives: nothing of the root, whose attributes are the fixture's.
+#[must_use]
+pub fn stat_line(path: &Path, object: Object) -> String {
+    if path.0.is_empty() { String::new() } else { object.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! after a crash: nobody rolls back.
 
 use parking_lot::Mutex;
+use std::any::Any;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub enum Fault {
 struct State {
     /// `None`: verbs are not counted and none fails.
     armed: Option<Armed>,
+    /// What was staged when the process died: nobody rolls it back before the switch goes.
+    left: Vec<Box<dyn Any + Send>>,
 }
 
 #[derive(Debug)]
@@ -90,29 +93,29 @@ impl<S: Scratch> Faulty<S> {
 }
 
 /// A staged object; dropped by a dead process, it stays.
-pub struct FaultyStaged<T> {
+pub struct FaultyStaged<T: Send + 'static> {
     staged: Option<T>,
     fate: Switch,
 }
 
-impl<T> fmt::Debug for FaultyStaged<T> {
+impl<T: Send + 'static> fmt::Debug for FaultyStaged<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FaultyStaged")
     }
 }
 
-impl<T> FaultyStaged<T> {
+impl<T: Send + 'static> FaultyStaged<T> {
     fn take(mut self) -> Result<T> {
         self.fate.verb()?;
         self.staged.take().ok_or_else(|| Error::new(ErrorKind::Stale, "staged"))
     }
 }
 
-impl<T> Drop for FaultyStaged<T> {
+impl<T: Send + 'static> Drop for FaultyStaged<T> {
     fn drop(&mut self) {
         if self.fate.dead() {
-            // Nobody rolls back.
-            std::mem::forget(self.staged.take());
+            let left = self.staged.take().map(|staged| Box::new(staged) as Box<dyn Any + Send>);
+            self.fate.0.lock().left.extend(left);
         }
     }
 }

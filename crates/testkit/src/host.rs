@@ -1,5 +1,5 @@
-//! Directories of the host: a [`Subject`] over one (a kernel mount or a plain directory), and layers made from
-//! a [`TreeSpec`]. Every path is walked one component at a time and no symbolic link is followed.
+//! Directories of the host: a [`crate::Subject`] over one (a kernel mount or a plain directory), and layers made from
+//! a [`crate::TreeSpec`]. Every path is walked one component at a time and no symbolic link is followed.
 
 mod dump;
 mod make;

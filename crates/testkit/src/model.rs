@@ -1,7 +1,7 @@
 //! [`Model`]: the reference: one plain tree without layers. Operations do what POSIX and Linux say they do on
 //! a plain file system, for a privileged caller with umask 0. Small enough to be seen to be right.
 
-use crate::dump::{Content, Dump, Object, Stamp};
+use crate::dump::{Content, Dump, Object, Stamp, listing, stat_line};
 use crate::op::{Blocks, Mode, Op, Outcome, RenameHow, SLOTS, Value};
 use crate::path::Path;
 use crate::spec::{Entry, StackSpec, TreeSpec, What};
@@ -539,19 +539,6 @@ fn body_of(what: &What) -> Body {
         What::Symlink(target) => Body::Symlink(target.clone()),
         _ => Body::Special,
     }
-}
-
-/// Names and kinds as text, sorted.
-#[must_use]
-pub fn listing(mut entries: Vec<(Vec<u8>, Kind)>) -> String {
-    entries.sort();
-    entries.iter().map(|(name, kind)| format!("{} {kind:?}\n", name.escape_ascii())).collect()
-}
-
-/// What [`Op::Stat`] gives: nothing of the root, whose attributes are the fixture's.
-#[must_use]
-pub fn stat_line(path: &Path, object: Object) -> String {
-    if path.0.is_empty() { String::new() } else { object.to_string() }
 }
 
 impl Subject for Model {

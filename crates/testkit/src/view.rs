@@ -1,7 +1,6 @@
 //! Views as subjects: operations through the engine's interface by inode and handle.
 
-use crate::dump::{Content, Dump, Object, Stamp};
-use crate::model::{listing, stat_line};
+use crate::dump::{Content, Dump, Object, Stamp, listing, stat_line};
 use crate::op::{Blocks, Mode, Op, Outcome, RenameHow, SLOTS, Value};
 use crate::path::Path;
 use crate::subject::Subject;

@@ -3,8 +3,7 @@
 use super::dump::{names, object, xattr};
 use super::make::{file_type, raw_device, write_all};
 use super::{find, magic, walk};
-use crate::dump::Dump;
-use crate::model::{listing, stat_line};
+use crate::dump::{Dump, listing, stat_line};
 use crate::op::{self, Blocks, Op, Outcome, RenameHow, SLOTS, Value};
 use crate::path::Path;
 use crate::subject::Subject;
