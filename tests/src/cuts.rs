@@ -145,8 +145,8 @@ struct Cut<B> {
 type Subjected<B> = ViewSubject<<B as Bed>::L, Faulty<<B as Bed>::S>>;
 
 impl<B: Bed + Clone + 'static> Cut<B> {
-    fn new(durability: Durability) -> Option<Self> {
-        Some(Self { bed: B::new(&stack())?, switch: Switch::default(), durability })
+    fn new(bed: B, durability: Durability) -> Self {
+        Self { bed, switch: Switch::default(), durability }
     }
 
     fn subject(&self) -> Subjected<B> {
@@ -192,18 +192,28 @@ struct Run {
     seen: usize,
 }
 
-/// Cuts every case after every step.
+/// Cuts every case after every step. `fresh` gives the same layers with another scratch, `residue` what a bed has
+/// left over.
 ///
 /// # Panics
 /// When a tree is neither old nor new, or an error is swallowed or another one.
-pub fn check<B: Bed + Clone + 'static>(durability: Durability, residue: &dyn Fn(&B) -> Vec<String>) {
+pub fn check<B: Bed + Clone + 'static>(
+    durability: Durability,
+    fresh: &dyn Fn(&B, usize) -> B,
+    residue: &dyn Fn(&B) -> Vec<String>,
+) {
     let mut cuts = 0;
+    let Some(bed) = B::new(&stack()) else { return };
+    let mut scratches = 0;
+    let mut cut = || {
+        scratches += 1;
+        Cut::new(fresh(&bed, scratches), durability)
+    };
     for (before, op) in cases() {
-        let Some(clean) = Cut::<B>::new(durability) else { return };
-        let clean = clean.run(&before, &op, None);
+        let clean = cut().run(&before, &op, None);
         for step in 0..clean.seen {
             for fault in [Fault::Die, Fault::Fail(EIO), Fault::Fail(ENOSPC), Fault::Fail(EDQUOT)] {
-                let Some(cut) = Cut::<B>::new(durability) else { return };
+                let cut = cut();
                 let run = cut.run(&before, &op, Some((step, fault)));
                 let what = format!("{op:?} after {before:?}, {fault:?} at step {step} of {}", clean.seen);
                 judge(&clean, &run, fault, &what);
@@ -213,7 +223,7 @@ pub fn check<B: Bed + Clone + 'static>(durability: Durability, residue: &dyn Fn(
             }
         }
     }
-    println!("cuts: {cuts}");
+    println!("crash: {cuts} cut points, {durability:?}");
     assert!(cuts > 300, "the cases have steps");
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use stratafs_core::Durability;
+use stratafs_testkit::conformance::Bed;
 use stratafs_tests::beds::{DirBed, MemBed};
 use stratafs_tests::cuts;
 
@@ -19,17 +20,42 @@ fn residue(bed: &DirBed) -> Vec<String> {
     staging.chain(base).collect()
 }
 
-#[test]
-fn in_memory() {
-    cuts::check::<MemBed>(Durability::Ordered, &|_| Vec::new());
+fn in_memory(durability: Durability) {
+    let fresh = |_: &MemBed, _| MemBed::new(&cuts::stack()).expect("memory is everywhere");
+    cuts::check::<MemBed>(durability, &fresh, &|_| Vec::new());
+}
+
+fn in_directories(durability: Durability) {
+    let fresh = |bed: &DirBed, n| {
+        let mut bed = bed.clone();
+        bed.upper = bed.upper.with_file_name(format!("upper{n}"));
+        bed.work = bed.work.with_file_name(format!("work{n}"));
+        bed
+    };
+    cuts::check::<DirBed>(durability, &fresh, &residue);
 }
 
 #[test]
-fn in_directories() {
-    cuts::check::<DirBed>(Durability::Volatile, &residue);
+fn in_memory_volatile() {
+    in_memory(Durability::Volatile);
+}
+
+#[test]
+fn in_memory_ordered() {
+    in_memory(Durability::Ordered);
 }
 
 #[test]
 fn in_memory_strict() {
-    cuts::check::<MemBed>(Durability::Strict, &|_| Vec::new());
+    in_memory(Durability::Strict);
+}
+
+#[test]
+fn in_directories_volatile() {
+    in_directories(Durability::Volatile);
+}
+
+#[test]
+fn in_directories_strict() {
+    in_directories(Durability::Strict);
 }
