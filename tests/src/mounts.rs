@@ -68,15 +68,6 @@ impl Mounted {
         &self.at
     }
 
-    /// Changes the options of a tmpfs, such as its size.
-    ///
-    /// # Errors
-    /// What mount(2) says.
-    pub fn resize(&self, options: &str) -> Result<(), Errno> {
-        let data = CString::new(options).map_err(|_| Errno::INVAL)?;
-        mount_remount(&self.at, MountFlags::empty(), data.as_c_str())
-    }
-
     /// Unmounts now, and says when something still uses it.
     ///
     /// # Errors
