@@ -180,18 +180,35 @@ impl<L: Layer, S: Scratch> Children<L, S> {
     }
 }
 
+impl<L: Layer, S: Scratch> Object<L, S> {
+    /// Lets go of the parent, with the entry there that led to this object: left behind it would keep the memory.
+    /// Where the parent's names are in use at this moment that is left to their next sweep.
+    fn leave(&mut self) -> Option<Inode<L, S>> {
+        let state = self.state.get_mut();
+        let parent = state.parent.take()?;
+        if let Some(mut children) = parent.0.dir.as_ref().and_then(|part| part.children.try_write()) {
+            let name = state.name.as_bytes();
+            let dead = |child: &Child<L, S>| matches!(child, Child::Live(weak) if weak.strong_count() == 0);
+            if children.map.get(name).is_some_and(dead) {
+                children.map.remove(name);
+            }
+        }
+        Some(parent)
+    }
+}
+
 /// Parents are let go one by one: a chain of a hundred thousand directories must not use up the stack.
 impl<L: Layer, S: Scratch> Drop for Object<L, S> {
     fn drop(&mut self) {
-        let mut next = self.state.get_mut().parent.take();
+        let mut next = self.leave();
         while let Some(parent) = next {
-            next = Arc::into_inner(parent.0).and_then(|mut object| object.state.get_mut().parent.take());
+            next = Arc::into_inner(parent.0).and_then(|mut object| object.leave());
         }
     }
 }
 
 /// An object of a view, held: cheap to clone, equal when it is the same object. As long as one is held the
-/// object keeps its identity, whatever happens to its names.
+/// object keeps its identity, whatever happens to its names; a server's *forget* is dropping it.
 pub struct Inode<L: Layer, S: Scratch>(pub(crate) Arc<Object<L, S>>);
 
 impl<L: Layer, S: Scratch> Inode<L, S> {
