@@ -5,6 +5,7 @@
 
 pub mod beds;
 pub mod cuts;
+pub mod disk;
 pub mod ground;
 pub mod minimise;
 pub mod mounts;
