@@ -84,7 +84,7 @@ pub struct Config {
     pub durability: Durability,
     /// What is done with setuid files, capabilities and devices of lower layers.
     pub untrusted: Untrusted,
-    /// How many objects the cache keeps alive. Memory stays within some 600 bytes for each.
+    /// How many objects the cache keeps alive. Memory stays within some 1,500 bytes for each.
     pub cached_objects: usize,
     /// How many names of lower directories are kept to answer misses without asking the layers.
     pub cached_names: usize,
