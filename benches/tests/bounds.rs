@@ -114,7 +114,10 @@ fn a_million_entries_looked_up() {
         let grown = most.max(resident()).saturating_sub(before);
         let bound = view.config().cached_objects * BYTES_OF_AN_OBJECT + BYTES_BESIDES;
         println!("1,000,000 entries: {} MiB more, bound {} MiB", grown >> 20, bound >> 20);
-        assert!(grown <= bound, "{grown} bytes more, and at most {bound} should be (round and round: {round})");
+        assert!(
+            grown <= bound,
+            "{grown} bytes more, and at most {bound} should be (round and round: {round})"
+        );
         assert!(view.cached() <= view.config().cached_objects);
         assert!(fds() <= fds_before + stratafs_dir::FD_LIMIT + FDS_OF_A_VIEW);
         drop(view);

@@ -1,1 +1,134 @@
-fn main() {}
+//! Prints the results of the last `cargo bench` as Markdown: a table for each group, with medians and how long this
+//! project takes in relation to each baseline; then the figures that the project wants to reach.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Nanoseconds by system and case.
+type Group = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// The order of the columns.
+const SYSTEMS: [&str; 10] = [
+    "strata",
+    "strata, changes()",
+    "strata, walk",
+    "plain directory",
+    "plain directory, walk",
+    "plain copy",
+    "kernel",
+    "kernel, walk",
+    "kernel, metacopy",
+    "vfs",
+];
+
+/// What is to be reached: group, this project's system, the other's, case, the largest quotient.
+const FIGURES: [(&str, &str, &str, &str, f64); 9] = [
+    ("open and read 4 KiB, 3 layers", "strata", "plain directory", "one file again", 1.5),
+    ("miss in 64 layers", "strata", "plain directory", "new names", 10.0),
+    ("miss in 64 layers", "strata", "plain directory", "one name", 2.0),
+    ("read_dir, 10 layers of 5,000 names", "strata", "kernel", "first", 1.0),
+    ("chown of 1 B, ext4", "strata", "kernel, metacopy", "ordered", 1.0),
+    ("chown of 1 B, xfs", "strata", "kernel, metacopy", "ordered", 1.0),
+    ("one byte into 256 MiB, ext4", "strata", "plain copy", "ordered", 1.0),
+    ("one byte into 256 MiB, xfs", "strata", "plain copy", "ordered", 1.0),
+    ("100 changes over 60,000 entries", "strata, changes()", "strata, walk", "first", 0.01),
+];
+
+fn main() {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let mut groups = BTreeMap::new();
+    collect(&target.join("criterion"), &mut groups);
+    if groups.is_empty() {
+        eprintln!("no results below {}: run `cargo bench -p stratafs-benches` first", target.display());
+        std::process::exit(1);
+    }
+    for (name, group) in &groups {
+        print(name, group);
+    }
+    println!("### Figures\n\n| | case | beside | quotient | wanted | |\n|---|---|---|---|---|---|");
+    for (group, ours, theirs, case, wanted) in FIGURES {
+        let time = |system| groups.get(group).and_then(|g| g.get(system)).and_then(|s| s.get(case));
+        if let (Some(ours), Some(other)) = (time(ours), time(theirs)) {
+            let quotient = ours / other;
+            let verdict = if quotient <= wanted { "reached" } else { "missed" };
+            println!("| {group} | {case} | {theirs} | {quotient:.3} | {wanted} | {verdict} |");
+        }
+    }
+}
+
+/// Takes in all results below `dir`, wherever criterion put them.
+fn collect(dir: &Path, groups: &mut BTreeMap<String, Group>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.ends_with("new") {
+            take(&path, groups);
+        } else if path.is_dir() {
+            collect(&path, groups);
+        }
+    }
+}
+
+fn take(new: &Path, groups: &mut BTreeMap<String, Group>) -> Option<()> {
+    let read = |name| -> Option<Value> { serde_json::from_slice(&fs::read(new.join(name)).ok()?).ok() };
+    let (what, times) = (read("benchmark.json")?, read("estimates.json")?);
+    let text = |key| what.get(key).and_then(Value::as_str).map(str::to_owned);
+    let median = times.pointer("/median/point_estimate").and_then(Value::as_f64)?;
+    let group = groups.entry(text("group_id")?).or_default();
+    group.entry(text("function_id")?).or_default().insert(text("value_str")?, median);
+    Some(())
+}
+
+fn print(name: &str, group: &Group) {
+    let mut systems: Vec<_> = group.keys().map(String::as_str).collect();
+    systems.sort_by_key(|system| SYSTEMS.iter().position(|known| known == system));
+    let mut cases: Vec<_> = group.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
+    cases.sort_by_key(|case| case_order(case));
+    cases.dedup();
+    println!("### {name}\n\n| | {} |\n|---|{}", systems.join(" | "), "---|".repeat(systems.len()));
+    for case in cases {
+        let time = |system: &str| group.get(system).and_then(|times| times.get(case)).copied();
+        let ours = systems.first().and_then(|first| time(first));
+        let cells = systems.iter().enumerate().map(|(n, system)| match (time(system), ours) {
+            (Some(theirs), Some(ours)) if n > 0 => format!("{} ({})", human(theirs), quotient(ours / theirs)),
+            (Some(theirs), _) => human(theirs),
+            (None, _) => "–".to_owned(),
+        });
+        println!("| {case} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    println!();
+}
+
+/// Durabilities by what they promise; other cases by their words and numbers.
+fn case_order(case: &str) -> (usize, String) {
+    let rank = ["volatile", "ordered", "strict"].iter().position(|known| *known == case);
+    let padded = case.split_inclusive(|c: char| !c.is_ascii_digit());
+    (rank.unwrap_or(0), padded.map(|part| format!("{part:0>8}")).collect())
+}
+
+fn human(nanos: f64) -> String {
+    match nanos {
+        n if n < 1e3 => format!("{n:.0} ns"),
+        n if n < 1e6 => format!("{} µs", Short(n / 1e3)),
+        n => format!("{} ms", Short(n / 1e6)),
+    }
+}
+
+fn quotient(q: f64) -> String {
+    if q < 0.1 { format!("1/{:.0}", 1.0 / q) } else { format!("{q:.2}x") }
+}
+
+/// A number with three digits that count.
+struct Short(f64);
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            n if n < 10.0 => write!(f, "{n:.2}"),
+            n if n < 100.0 => write!(f, "{n:.1}"),
+            n => write!(f, "{n:.0}"),
+        }
+    }
+}
