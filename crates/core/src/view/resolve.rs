@@ -11,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::name::{Name, NameBuf, PATH_MAX};
 use crate::scratch::Scratch;
+use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// The most symbolic links that one walk follows, as on Linux.
 pub const SYMLINKS_MAX: usize = 40;
@@ -56,12 +58,25 @@ struct Walk<'v, L: Layer, S: Scratch> {
     caller: &'v Caller,
     links: usize,
     at: Inode<L, S>,
-    /// Pieces of paths, the next one last, each with the offset that was reached.
-    rest: Vec<(Vec<u8>, usize)>,
+    /// Pieces of paths, the next one last, each with the offset that was reached. The first one is the path itself.
+    rest: SmallVec<[(Cow<'v, [u8]>, usize); 1]>,
+}
+
+/// One component of a path, checked. Most names of most paths need no allocation.
+struct Component(SmallVec<[u8; 40]>);
+
+impl Component {
+    fn new(name: &[u8]) -> Result<Self> {
+        Name::new(name).map(|name| Self(SmallVec::from_slice(name.as_bytes())))
+    }
+
+    fn as_name(&self) -> Result<Name<'_>> {
+        Name::new(&self.0)
+    }
 }
 
 enum Part {
-    Name(NameBuf),
+    Name(Component),
     Up,
     Here,
 }
@@ -86,7 +101,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             let part = match part {
                 b"." => Part::Here,
                 b".." => Part::Up,
-                name => Part::Name(NameBuf::new(name)?),
+                name => Part::Name(Component::new(name)?),
             };
             if ends {
                 self.rest.pop();
@@ -96,9 +111,9 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         }
     }
 
-    fn enter(&mut self, name: &NameBuf) -> Result<Option<Inode<L, S>>> {
+    fn enter(&mut self, name: &Component) -> Result<Option<Inode<L, S>>> {
         self.may_pass()?;
-        self.view.lookup(&self.at, name.as_name())
+        self.view.lookup(&self.at, name.as_name()?)
     }
 
     fn may_pass(&self) -> Result<()> {
@@ -133,7 +148,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         if slash {
             target.push(b'/');
         }
-        self.rest.push((target, 0));
+        self.rest.push((Cow::Owned(target), 0));
         Ok(())
     }
 
@@ -146,7 +161,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 }
 
 impl<L: Layer, S: Scratch> View<L, S> {
-    fn walk<'v>(&'v self, base: &Inode<L, S>, path: &[u8], caller: &'v Caller) -> Result<Walk<'v, L, S>> {
+    fn walk<'v>(&'v self, base: &Inode<L, S>, path: &'v [u8], caller: &'v Caller) -> Result<Walk<'v, L, S>> {
         if path.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, "walk").because("an empty path"));
         }
@@ -159,7 +174,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             return Err(Error::new(ErrorKind::InvalidInput, "walk").because("a path holds no NUL"));
         }
         let at = if path.first() == Some(&b'/') { self.root() } else { base.clone() };
-        Ok(Walk { view: self, caller, links: 0, at, rest: vec![(path.to_vec(), 0)] })
+        Ok(Walk { view: self, caller, links: 0, at, rest: SmallVec::from_iter([(Cow::Borrowed(path), 0)]) })
     }
 
     /// Walks a path to its object. Relative paths begin at `base`, absolute ones at the view's root.
@@ -228,7 +243,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 Part::Up => walk.up()?,
                 Part::Name(name) if last => {
                     walk.may_pass()?;
-                    return Ok(Entry { dir: walk.at, name, must_be_dir: slash });
+                    return Ok(Entry { dir: walk.at, name: name.as_name()?.to_buf(), must_be_dir: slash });
                 }
                 Part::Name(name) => {
                     let found = walk.enter(&name)?.ok_or_else(|| Error::new(ErrorKind::NotFound, "walk"))?;
