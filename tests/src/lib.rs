@@ -10,6 +10,7 @@ pub mod ground;
 pub mod minimise;
 pub mod mounts;
 pub mod need;
+pub mod outside;
 pub mod runs;
 
 pub use mounts::Mounted;
