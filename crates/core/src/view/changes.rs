@@ -72,11 +72,24 @@ struct Todo<L: Layer, S: Scratch> {
     dir: Inode<L, S>,
     /// What the image has at this place.
     base: Vec<Lower<L::Node>>,
-    path: Vec<u8>,
+    place: Place,
 }
 
-/// A file that is gone from its place, and what it was.
-type Departed<N> = (Vec<u8>, Vec<Below<N>>);
+/// A path, and where it is in the image: elsewhere, inside a renamed directory.
+#[derive(Clone, Default)]
+struct Place {
+    path: Vec<u8>,
+    image: Vec<u8>,
+}
+
+impl Place {
+    fn join(&self, name: Name<'_>) -> Self {
+        Self { path: join(&self.path, name), image: join(&self.image, name) }
+    }
+}
+
+/// A file that is gone from its place: the place, and what it was.
+type Departed<N> = (Place, Vec<Below<N>>);
 
 struct Walk<'v, L: Layer, S: Scratch> {
     view: &'v View<L, S>,
@@ -212,29 +225,29 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 self.push(Vec::new(), Kind::Dir, What::Modified(aspects));
             }
         }
-        self.todo.push(Todo { dir: root, base, path: Vec::new() });
+        self.todo.push(Todo { dir: root, base, place: Place::default() });
         Ok(())
     }
 
     fn directory(&mut self, todo: &Todo<L, S>) -> Result<()> {
-        let Todo { dir, base, path } = todo;
+        let Todo { dir, base, place } = todo;
         let raw = self.raw(dir)?;
         if !same_place(dir.lowers(), base) {
-            self.vanished(base, path, &raw)?;
+            self.vanished(base, place, &raw)?;
         }
         for (name, kind) in raw {
             let name = name.as_name();
-            let path = join(path, name);
+            let place = place.join(name);
             let below = self.base_of(base, name)?;
             match kind {
                 None => {
                     if same_place(dir.lowers(), base) {
-                        self.deleted(path, &below);
+                        self.deleted(&place, &below);
                     }
                 }
                 Some(_) => {
                     if let Some(child) = self.view.lookup(dir, name)? {
-                        self.child(&child, below, path)?;
+                        self.child(&child, below, &place)?;
                     }
                 }
             }
@@ -246,7 +259,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
     fn vanished(
         &mut self,
         base: &[Lower<L::Node>],
-        path: &[u8],
+        place: &Place,
         raw: &[(NameBuf, Option<Kind>)],
     ) -> Result<()> {
         let now: HashSet<&[u8]> =
@@ -262,47 +275,49 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         let listing = builder.finish();
         for entry in listing.from(0).filter(|entry| !now.contains(entry.name.as_bytes())) {
             let below = self.base_of(base, entry.name)?;
-            self.deleted(join(path, entry.name), &below);
+            self.deleted(&place.join(entry.name), &below);
         }
         Ok(())
     }
 
-    fn deleted(&mut self, path: Vec<u8>, below: &[Below<L::Node>]) {
+    fn deleted(&mut self, place: &Place, below: &[Below<L::Node>]) {
         let Some(top) = below.first() else { return };
         if self.left.contains(&top.attr.id) {
             return;
         }
         if top.attr.kind != Kind::Dir && top.attr.nlink <= 1 {
-            self.deleted.insert(top.attr.id, (path.clone(), below.to_vec()));
+            self.deleted.insert(top.attr.id, (place.clone(), below.to_vec()));
         }
-        self.push(path, top.attr.kind, What::Deleted);
+        self.push(place.path.clone(), top.attr.kind, What::Deleted);
     }
 
-    fn child(&mut self, child: &Inode<L, S>, below: Vec<Below<L::Node>>, path: Vec<u8>) -> Result<()> {
+    fn child(&mut self, child: &Inode<L, S>, below: Vec<Below<L::Node>>, place: &Place) -> Result<()> {
         // What stood here as a directory and was renamed is not what is here now.
         let left = below.first().is_some_and(|top| self.left.contains(&top.attr.id));
         let below = if left { Vec::new() } else { below };
         if child.is_dir() {
-            self.child_dir(child, &below, path)
+            self.child_dir(child, &below, place)
         } else {
-            self.child_other(child, &below, path)
+            self.child_other(child, &below, place)
         }
     }
 
-    fn child_dir(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], path: Vec<u8>) -> Result<()> {
+    fn child_dir(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], place: &Place) -> Result<()> {
         let was_dir = below.first().is_some_and(|top| top.attr.kind == Kind::Dir);
         let base = to_lowers(below);
+        let mut image = place.image.clone();
         let (base, what) = match child.lowers().first() {
             Some(_) if was_dir && same_place(child.lowers(), &base) => (base, None),
             Some(top) => {
                 let from = self.path_below(child)?;
                 let aspects = self.aspects(child, top, None)?;
-                self.deleted(path.clone(), below);
+                self.deleted(place, below);
+                image.clone_from(&from);
                 (child.lowers().to_vec(), Some(What::Renamed { from, aspects }))
             }
             None if was_dir => (base, None),
             None => {
-                self.deleted(path.clone(), below);
+                self.deleted(place, below);
                 (Vec::new(), Some(What::Added))
             }
         };
@@ -312,15 +327,16 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             (None, None) => None,
         };
         if let Some(what) = what.filter(|what| *what != What::Modified(Aspects::empty())) {
-            self.push(path.clone(), Kind::Dir, what);
+            self.push(place.path.clone(), Kind::Dir, what);
         }
         if child.is_upper() {
-            self.todo.push(Todo { dir: child.clone(), base, path });
+            let place = Place { path: place.path.clone(), image };
+            self.todo.push(Todo { dir: child.clone(), base, place });
         }
         Ok(())
     }
 
-    fn child_other(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], path: Vec<u8>) -> Result<()> {
+    fn child_other(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], place: &Place) -> Result<()> {
         *self.names.entry(child.0.id).or_default() += 1;
         match below.first() {
             Some(top) if top.attr.kind == child.kind() => {
@@ -328,15 +344,15 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 let Some(top) = base.first() else { return Ok(()) };
                 let aspects = self.aspects(child, top, base.last())?;
                 if !aspects.is_empty() {
-                    self.push(path, child.kind(), What::Modified(aspects));
+                    self.push(place.path.clone(), child.kind(), What::Modified(aspects));
                 }
             }
             _ => {
-                self.deleted(path.clone(), below);
+                self.deleted(place, below);
                 if child.0.state.read().has_origin {
-                    self.arrived.push((path.clone(), child.clone()));
+                    self.arrived.push((place.path.clone(), child.clone()));
                 }
-                self.push(path, child.kind(), What::Added);
+                self.push(place.path.clone(), child.kind(), What::Added);
             }
         }
         Ok(())
@@ -346,16 +362,20 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
     fn match_renamed_files(&mut self) -> Result<()> {
         let mut arrived = std::mem::take(&mut self.arrived);
         arrived.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut gone = HashSet::new();
+        let mut renamed = HashMap::new();
         for (path, inode) in arrived {
             let Some((from, below)) = self.deleted.remove(&inode.0.id) else { continue };
             let base = to_lowers(&below);
             let Some(top) = base.first() else { continue };
             let aspects = self.aspects(&inode, top, base.last())?;
-            self.out.retain(|c| !(c.what == What::Deleted && c.path == from));
-            for change in &mut self.out {
-                if change.path == path && change.what == What::Added {
-                    change.what = What::Renamed { from: from.clone(), aspects };
-                }
+            gone.insert(from.path);
+            renamed.insert(path, What::Renamed { from: from.image, aspects });
+        }
+        self.out.retain(|change| change.what != What::Deleted || !gone.contains(&change.path));
+        for change in self.out.iter_mut().filter(|change| change.what == What::Added) {
+            if let Some(what) = renamed.remove(&change.path) {
+                change.what = what;
             }
         }
         Ok(())
@@ -363,7 +383,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 
     /// Other names of copied-up files, under which the scratch does not know them.
     fn other_names(&mut self) -> Result<()> {
-        let mut wanted = HashMap::new();
+        let mut wanted = HashSet::new();
         for (origin, hit) in self.scratch.index_entries()? {
             let Some(id) = self.view.0.layers.iter().find_map(|layer| layer.locate(&origin)) else {
                 continue;
@@ -376,7 +396,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 _ => u32::MAX,
             });
             if merged > known {
-                wanted.insert(self.view.0.cache.ino(id), merged - known);
+                wanted.insert(self.view.0.cache.ino(id));
             }
         }
         if wanted.is_empty() {
@@ -390,19 +410,21 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 let is_dir = entry.kind == Kind::Dir;
                 let from_layer = dir.lowers().get(entry.source.wrapping_sub(usize::from(dir.is_upper())));
                 let id = from_layer.map(|lower| FileId { dev: lower.attr.id.dev, ino: entry.ino });
-                if !is_dir && !id.is_some_and(|id| wanted.contains_key(&self.view.0.cache.ino(id))) {
+                if !is_dir && !id.is_some_and(|id| wanted.contains(&self.view.0.cache.ino(id))) {
                     continue;
                 }
                 let Some(child) = self.view.lookup(&dir, entry.name)? else { continue };
                 let path = join(&path, entry.name);
                 if is_dir {
                     dirs.push((child, path));
-                } else if let (Some(top), false) = (child.lowers().first(), reported.contains(&path)) {
-                    let (top, last) = (top.clone(), child.lowers().last().cloned());
-                    let aspects = self.aspects(&child, &top, last.as_ref())?;
-                    if !aspects.is_empty() {
-                        self.push(path, child.kind(), What::Modified(aspects));
-                    }
+                    continue;
+                }
+                // Not the object's own lower part: found by its name in the scratch it has none.
+                let base = to_lowers(&self.base_of(dir.lowers(), entry.name)?);
+                let Some(top) = base.first().filter(|_| !reported.contains(&path)) else { continue };
+                let aspects = self.aspects(&child, top, base.last())?;
+                if !aspects.is_empty() {
+                    self.push(path, child.kind(), What::Modified(aspects));
                 }
             }
         }
