@@ -25,6 +25,14 @@ impl Mounted {
         Self::any("tmpfs", at, options)
     }
 
+    /// A ramfs, which has no extended attributes.
+    ///
+    /// # Errors
+    /// What mount(2) says.
+    pub fn ramfs(at: &Path) -> Result<Self, Errno> {
+        Self::any("ramfs", at, "mode=755")
+    }
+
     /// A kernel overlay: `lowers` topmost first, `upper` and `work`, and more options after them. Paths must
     /// hold neither `,` nor `:`.
     ///

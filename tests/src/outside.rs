@@ -78,12 +78,31 @@ impl Place {
     /// When it does not open.
     #[must_use]
     pub fn view(&self, resolver: Resolver, scratch: &str) -> View<DirLayer, DirScratch> {
-        let options = LayerOptions { resolver, fd_limit: 1, ..LayerOptions::default() };
+        let config = Config { cached_objects: 1, cached_names: 0, ..Config::default() };
+        self.open(scratch, resolver, 1, config)
+    }
+
+    /// A view as usual.
+    ///
+    /// # Panics
+    /// When it does not open.
+    #[must_use]
+    pub fn usual_view(&self, scratch: &str) -> View<DirLayer, DirScratch> {
+        self.open(scratch, Resolver::Auto, stratafs_dir::FD_LIMIT, Config::default())
+    }
+
+    fn open(
+        &self,
+        scratch: &str,
+        resolver: Resolver,
+        fd_limit: usize,
+        config: Config,
+    ) -> View<DirLayer, DirScratch> {
+        let options = LayerOptions { resolver, fd_limit, ..LayerOptions::default() };
         let layer = DirLayer::open(self.at("layer"), &options).expect("open the layer");
-        let options = ScratchOptions { resolver, fd_limit: 1, ..ScratchOptions::default() };
+        let options = ScratchOptions { resolver, fd_limit, ..ScratchOptions::default() };
         let at = self.at(scratch);
         let scratch = DirScratch::create(at.join("upper"), at.join("work"), &options).expect("a scratch");
-        let config = Config { cached_objects: 1, cached_names: 0, ..Config::default() };
         View::new(Stack { layers: vec![layer], scratch: Some(scratch) }, config).expect("a view")
     }
 }

@@ -57,7 +57,7 @@ fn poke(view: &Dirs, n: usize) -> Result<()> {
     let file = || view.resolve(&root, b"d/sub/f", Follow::Yes, &caller);
     let dir = || view.resolve(&root, b"d/sub", Follow::No, &caller);
     match n % 64 {
-        0 => view.set_attr(&file()?, &SetAttr { mode: Some(0o640), ..SetAttr::default() }, &caller).map(drop),
+        0 => view.set_attr(&file()?, &SetAttr { mode: Some(0o640), ..SetAttr::default() }, &caller),
         1 => view.truncate(&file()?, 3, &caller),
         2 => view.make(&dir()?, name("made"), &New::file(0o600), &caller).map(drop),
         3 => view.unlink(&dir()?, name("f"), &caller),
@@ -659,7 +659,7 @@ fn a_tree_of_100_000_levels_needs_no_stack_in_directories() {
             at = rustix::fs::openat(&at, "d", rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
         }
         drop(at);
-        let view = place.view(Resolver::Auto, "scratch");
+        let view = place.usual_view("scratch");
         let mut dir = view.root();
         for _ in 0..100_000 {
             dir = view.lookup(&dir, name("d")).unwrap().unwrap();
@@ -692,7 +692,7 @@ fn a_path_of_600_kb_is_copied_up() {
         fs::create_dir(place.at("scratch")).unwrap();
         let Ok(upper) = Mounted::tmpfs(&place.at("scratch"), "mode=755") else { return need::skip("tmpfs") };
         let parts = vec![long.into_bytes(); LEVELS];
-        let open = || place.view(Resolver::Auto, "scratch");
+        let open = || place.usual_view("scratch");
         let view = open();
         let dir = walk(&view, &parts).unwrap();
         let file = view.lookup(&dir, name("f")).unwrap().unwrap();
