@@ -665,7 +665,7 @@ fn a_tree_of_100_000_levels_needs_no_stack_in_directories() {
             dir = view.lookup(&dir, name("d")).unwrap().unwrap();
         }
         assert_eq!(entries(&view, &dir).unwrap(), []);
-        assert_eq!(view.changes().unwrap(), []);
+        assert!(view.changes().unwrap().iter().all(|change| change.path.is_empty()));
         drop((dir, view));
         tmpfs.unmount().unwrap();
     });

@@ -28,6 +28,8 @@ pub struct Hit<N> {
     pub attr: Attr,
     /// What else the layer says about it.
     pub marks: Marks,
+    /// It has no extended attributes at all, the backend's own included; `false` also when that is not known.
+    pub bare: bool,
 }
 
 /// The answer of one layer for one name. Absence is a value.

@@ -163,7 +163,12 @@ impl Object {
 
     pub(crate) fn hit(self: &Arc<Self>) -> Hit<MemNode> {
         let state = self.state.read();
-        Hit { node: MemNode(Arc::clone(self)), attr: self.attr_of(&state), marks: state.marks.clone() }
+        Hit {
+            node: MemNode(Arc::clone(self)),
+            attr: self.attr_of(&state),
+            marks: state.marks.clone(),
+            bare: state.xattrs.is_empty(),
+        }
     }
 }
 

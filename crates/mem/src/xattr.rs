@@ -23,6 +23,10 @@ impl Xattrs {
         self.0.get(name).map(|value| value.to_vec())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn names(&self) -> Vec<Vec<u8>> {
         self.0.keys().map(|name| name.to_vec()).collect()
     }

@@ -154,7 +154,7 @@ fn take_over_root(view: &Engine) -> Result<()> {
             done => done?,
         }
     }
-    view.set_attr(&root, &SetAttr::all_of(&below.attr), &caller).map(drop)
+    view.set_attr(&root, &SetAttr::all_of(&below.attr), &caller)
 }
 
 /// The scratch in two directories, and whether it was made for this.

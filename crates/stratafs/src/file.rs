@@ -255,7 +255,7 @@ impl File {
     }
 
     fn set(&self, set: &SetAttr) -> Result<()> {
-        self.container.view.set_attr(self.handle.inode(), set, &self.container.caller).map(drop)
+        self.container.view.set_attr(self.handle.inode(), set, &self.container.caller)
     }
 
     /// Changes the blocks under a range: fallocate(2).

@@ -244,7 +244,7 @@ impl<L: Layer, S: Scratch> ViewSubject<L, S> {
     }
 
     fn set(&self, path: &Path, set: &SetAttr) -> Result<()> {
-        self.view().set_attr(&self.find(path)?, set, &self.caller).map(drop)
+        self.view().set_attr(&self.find(path)?, set, &self.caller)
     }
 
     fn rename(&self, from: &Path, to: &Path, how: RenameHow) -> Result<()> {

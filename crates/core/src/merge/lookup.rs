@@ -22,6 +22,8 @@ pub struct Below<N> {
     pub attr: Attr,
     /// Its marks.
     pub marks: Marks,
+    /// It has no extended attributes at all.
+    pub bare: bool,
 }
 
 /// What stands above the layers that are asked, and so what the fold begins with.
@@ -107,7 +109,7 @@ impl Fold {
                 self.redirect(redirect, after);
             }
         }
-        Some(Below { layer, node: hit.node, attr: hit.attr, marks: hit.marks })
+        Some(Below { layer, node: hit.node, attr: hit.attr, marks: hit.marks, bare: hit.bare })
     }
 }
 

@@ -48,20 +48,23 @@ impl<L: Layer, S: Scratch> View<L, S> {
         Ok(attr)
     }
 
-    /// Sets attributes by the rules of chmod(2), chown(2) and utimensat(2); returns the new ones.
+    /// Sets attributes by the rules of chmod(2), chown(2) and utimensat(2).
     ///
     /// # Errors
     /// `EPERM`, `EACCES`; `EROFS` without a scratch; what copy-up and the scratch say.
-    pub fn set_attr(&self, inode: &Inode<L, S>, set: &SetAttr, caller: &Caller) -> Result<Attr> {
+    pub fn set_attr(&self, inode: &Inode<L, S>, set: &SetAttr, caller: &Caller) -> Result<()> {
         let scratch = self.writable("set attributes")?;
         let before = self.attr(inode)?;
         if set.is_empty() {
-            return Ok(before);
+            return Ok(());
         }
         let list = self.xattr(inode, acl::ACCESS).unwrap_or(None);
         let set = caller.check_set(&before, list.as_deref(), set)?;
         self.copy_up_parents(inode)?;
         let lock = inode.0.copy_up.lock();
+        if list.is_none() && !inode.is_upper() {
+            return self.copy_up_changed(inode, &set, &lock).map(drop);
+        }
         let node = self.copy_up_locked(inode, Need::Metadata, &lock)?;
         if let (Some(mode), Some(list)) = (set.mode, &list) {
             let kept = acl::with_mode(list, mode).filter(|kept| kept != list);
@@ -76,8 +79,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         if self.0.config.durability == Durability::Strict {
             scratch.sync(&node, Sync::All)?;
         }
-        drop(lock);
-        self.attr(inode)
+        Ok(())
     }
 
     /// Cuts a regular file to `len` bytes or grows it with a hole. Copies up only what stays.

@@ -157,7 +157,7 @@ fn same_place<N>(a: &[Lower<N>], b: &[Lower<N>]) -> bool {
 }
 
 fn to_lowers<N: Clone>(below: &[Below<N>]) -> Vec<Lower<N>> {
-    below.iter().map(|b| Lower { layer: b.layer, node: b.node.clone(), attr: b.attr }).collect()
+    below.iter().map(|b| Lower { layer: b.layer, node: b.node.clone(), attr: b.attr, bare: b.bare }).collect()
 }
 
 impl<L: Layer, S: Scratch> Walk<'_, L, S> {
@@ -455,7 +455,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
     fn xattrs_differ(&self, inode: &Inode<L, S>, base: &Lower<L::Node>) -> Result<bool> {
         let layer = self.view.layer(base)?;
         let mut mine = self.view.xattrs(inode)?;
-        let mut theirs = layer.xattrs(&base.node)?;
+        let mut theirs = if base.bare { Vec::new() } else { layer.xattrs(&base.node)? };
         mine.sort();
         theirs.sort();
         if mine != theirs {

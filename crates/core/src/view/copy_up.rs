@@ -69,10 +69,24 @@ impl<L: Layer, S: Scratch> View<L, S> {
         if let Some(upper) = present(&inode.0, need) {
             return Ok(upper);
         }
-        if inode.is_upper() { self.bring_data(inode, need) } else { self.copy_object(inode, need) }
+        if inode.is_upper() {
+            self.bring_data(inode, need)
+        } else {
+            self.copy_object(inode, need, &SetAttr::default())
+        }
     }
 
-    fn copy_object(&self, inode: &Inode<L, S>, need: Need) -> Result<S::Node> {
+    /// Copies an object up with other attributes than it had below: nobody sees it with the old ones.
+    pub(crate) fn copy_up_changed(
+        &self,
+        inode: &Inode<L, S>,
+        set: &SetAttr,
+        _lock: &MutexGuard<'_, ()>,
+    ) -> Result<S::Node> {
+        self.copy_object(inode, Need::Metadata, set)
+    }
+
+    fn copy_object(&self, inode: &Inode<L, S>, need: Need, set: &SetAttr) -> Result<S::Node> {
         let scratch = self.writable("copy up")?;
         let object = &*inode.0;
         let Some(top) = object.lowers.first() else {
@@ -121,13 +135,14 @@ impl<L: Layer, S: Scratch> View<L, S> {
         exec.at = parent.as_ref().map(|(dir, name, _)| At { dir, name: name.as_name() });
         exec.seed = Some(Seed {
             kind: attr.kind,
-            mode: staging_mode(attr.mode),
-            uid: attr.uid,
-            gid: attr.gid,
+            mode: staging_mode(set.mode.unwrap_or(attr.mode)),
+            uid: set.uid.unwrap_or(attr.uid),
+            gid: set.gid.unwrap_or(attr.gid),
             rdev: attr.rdev,
             target: &target,
         });
         exec.source = Some(Source { layer, lower: top });
+        exec.set = *set;
         exec.data = self.data_source(object)?;
         exec.cut = matches!((facts.data, need), (Data::Copy(keep), Need::Data(_)) if keep < attr.size);
         exec.origin = origin.as_ref();

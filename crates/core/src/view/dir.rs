@@ -5,7 +5,7 @@ use super::object::Inode;
 use super::{View, not_a_directory, resolve::caller_access};
 use crate::attr::{FileId, Kind};
 use crate::caller::{Caller, Want};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::layer::Layer;
 use crate::merge::{Listed, Listing, ListingBuilder};
 use crate::name::Name;
@@ -112,8 +112,13 @@ impl<L: Layer, S: Scratch> View<L, S> {
     fn entry_ino(&self, dir: &Inode<L, S>, merged: &Merged, entry: &Listed<'_>) -> Result<u64> {
         let in_upper = merged.upper && entry.source == 0;
         if in_upper && merged.uncertain {
-            // Gone meanwhile: then any number will do.
-            return Ok(self.lookup(dir, entry.name)?.map_or(entry.ino, |inode| inode.ino()));
+            return match self.lookup(dir, entry.name) {
+                Ok(Some(inode)) => Ok(inode.ino()),
+                // Gone meanwhile, or damaged: whoever looks it up hears of it, and the rest can be listed.
+                Ok(None) => Ok(entry.ino),
+                Err(e) if e.kind() == ErrorKind::Corrupt => Ok(entry.ino),
+                Err(e) => Err(e),
+            };
         }
         let dev = if in_upper {
             self.0.scratch_dev

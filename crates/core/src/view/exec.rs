@@ -37,6 +37,8 @@ pub(crate) struct Exec<'a, L: Layer, S: Scratch> {
     pub victim_origin: Option<&'a Origin>,
     pub subject: Option<S::Node>,
     pub victim: Option<S::Node>,
+    /// Attributes that the copy gets instead of the lower object's.
+    pub set: SetAttr,
     /// The copy takes only what is left after a cut, which is a change of the data now.
     pub cut: bool,
     /// The step that others see was done; if a later one fails, the operation still happened.
@@ -68,6 +70,7 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             victim_origin: None,
             subject: None,
             victim: None,
+            set: SetAttr::default(),
             cut: false,
             committed: false,
             marked: Vec::new(),
@@ -155,17 +158,7 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
                     scratch.set_xattr(self.node(Who::Staged)?, name, value, SetXattr::Any)?;
                 }
             }
-            Step::CopyAttrs => {
-                let attr = self.source()?.lower.attr;
-                let mode = match self.untrusted.clear_setid && attr.kind == Kind::File {
-                    true => without_privilege(attr.mode),
-                    false => attr.mode,
-                };
-                let staged_as = self.seed.map_or(mode, |seed| seed.mode);
-                let mode = (attr.kind != Kind::Symlink && mode != staged_as).then_some(mode);
-                let set = SetAttr { mode, ..self.times(&attr) };
-                scratch.set_attr(self.node(Who::Staged)?, &set)?;
-            }
+            Step::CopyAttrs => self.copy_attrs()?,
             Step::RestoreTimes(who) => {
                 let before = self.times.iter().find(|(of, _)| *of == who).map(|(_, attr)| *attr);
                 if let Some(attr) = before {
@@ -241,12 +234,37 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
         Ok(())
     }
 
+    /// What the seed did not have yet: setuid and setgid, times, and what is set on this occasion.
+    fn copy_attrs(&mut self) -> Result<()> {
+        let attr = self.source()?.lower.attr;
+        let kept = match self.untrusted.clear_setid && attr.kind == Kind::File {
+            true => without_privilege(attr.mode),
+            false => attr.mode,
+        };
+        let mode = self.set.mode.unwrap_or(kept);
+        let staged_as = self.seed.map_or(mode, |seed| seed.mode);
+        let times = self.times(&attr);
+        let set = SetAttr {
+            mode: (attr.kind != Kind::Symlink && mode != staged_as).then_some(mode),
+            atime: self.set.atime.or(times.atime),
+            mtime: self.set.mtime.or(times.mtime),
+            ..SetAttr::default()
+        };
+        self.scratch.set_attr(self.node(Who::Staged)?, &set)
+    }
+
     /// Access lists and security attributes must come along; others may be beyond the scratch's host.
     fn copy_xattrs(&mut self) -> Result<()> {
         let Source { layer, lower } = self.source()?;
+        if lower.bare {
+            return Ok(());
+        }
         let staged = self.node(Who::Staged)?;
+        let changes_owner = self.set.uid.is_some() || self.set.gid.is_some();
+        let drop_capability =
+            self.untrusted.drop_capabilities || (changes_owner && lower.attr.kind == Kind::File);
         for name in layer.xattrs(&lower.node)? {
-            if self.untrusted.drop_capabilities && name == CAPABILITY {
+            if drop_capability && name == CAPABILITY {
                 continue;
             }
             let Some(value) = layer.xattr(&lower.node, &name)? else { continue };

@@ -174,7 +174,10 @@ impl<L: Layer, S: Scratch> View<L, S> {
     }
 
     fn lowers_of(below: Vec<Below<L::Node>>) -> Vec<Lower<L::Node>> {
-        below.into_iter().map(|b| Lower { layer: b.layer, node: b.node, attr: b.attr }).collect()
+        below
+            .into_iter()
+            .map(|b| Lower { layer: b.layer, node: b.node, attr: b.attr, bare: b.bare })
+            .collect()
     }
 
     fn fresh_state(&self, dir: &Inode<L, S>, name: Name<'_>) -> State<L, S> {
@@ -235,7 +238,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
 
     /// An object that the scratch has at this name.
     fn object_in_scratch(&self, dir: &Inode<L, S>, name: Name<'_>, hit: Hit<S::Node>) -> Result<Inode<L, S>> {
-        let Hit { node, attr, marks } = hit;
+        let Hit { node, attr, marks, .. } = hit;
         let is_dir = attr.kind == Kind::Dir;
         let ceiling = Ceiling { is_dir, marks: &marks };
         let mut lowers = Self::lowers_of(self.below(dir, name, Some(ceiling))?);

@@ -174,7 +174,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let mut merged = Vec::new();
         for (layer, hit) in lowers {
             let ends = hit.marks.opaque;
-            merged.push(Lower { layer, node: hit.node, attr: hit.attr });
+            merged.push(Lower { layer, node: hit.node, attr: hit.attr, bare: hit.bare });
             if ends {
                 break;
             }

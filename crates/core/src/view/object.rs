@@ -20,6 +20,8 @@ pub(crate) struct Lower<N> {
     pub layer: usize,
     pub node: N,
     pub attr: Attr,
+    /// No extended attributes at all.
+    pub bare: bool,
 }
 
 /// What never changes about an object.

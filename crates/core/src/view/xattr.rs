@@ -28,6 +28,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             return Ok(value);
         }
         match inode.0.lowers.first() {
+            Some(lower) if lower.bare => Ok(None),
             Some(lower) => self.layer(lower)?.xattr(&lower.node, name),
             None => Err(Error::new(ErrorKind::Stale, "getxattr")),
         }
@@ -42,6 +43,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             return Ok(names);
         }
         match inode.0.lowers.first() {
+            Some(lower) if lower.bare => Ok(Vec::new()),
             Some(lower) => self.layer(lower)?.xattrs(&lower.node),
             None => Err(Error::new(ErrorKind::Stale, "listxattr")),
         }

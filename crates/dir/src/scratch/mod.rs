@@ -24,7 +24,7 @@ pub use stage::Staged;
 use crate::node::{DirNode, Node};
 use crate::sys;
 use crate::tree::Tree;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::OFlags;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -45,7 +45,7 @@ pub struct DirScratch {
     nameless: bool,
     volatile: bool,
     /// The locks on `upper` and `work`, held until the scratch is dropped.
-    _locks: [OwnedFd; 2],
+    _locks: [owner::Owned; 2],
 }
 
 impl DirScratch {

@@ -70,8 +70,10 @@ impl DirScratch {
         let upper = Part::open(upper.as_ref())?;
         let base = Part::open(work.as_ref())?;
         suitable(&upper, &base)?;
-        owner::lock(&upper.fd, upper.attr.id, &upper.label)?;
-        owner::lock(&base.fd, base.attr.id, &base.label)?;
+        let locks = [
+            owner::lock(&upper.fd, upper.attr.id, &upper.label)?,
+            owner::lock(&base.fd, base.attr.id, &base.label)?,
+        ];
         owner::not_mounted([upper.attr.id, base.attr.id], &upper.label)?;
 
         let label: Arc<str> = upper.label.as_str().into();
@@ -118,7 +120,7 @@ impl DirScratch {
             stash,
             nameless: abilities.nameless,
             volatile: options.volatile,
-            _locks: [upper.fd, base.fd],
+            _locks: locks,
         })
     }
 }

@@ -13,10 +13,23 @@ fn busy(label: &str, who: &str) -> Error {
     Error::new(ErrorKind::Busy, "open scratch").in_layer(label).because(who)
 }
 
-/// Takes the lock, for as long as the descriptor is open.
-pub(super) fn lock(fd: &OwnedFd, id: FileId, label: &str) -> Result<()> {
-    match sys::open::lock(fd.as_fd()) {
-        Ok(true) => Ok(()),
+/// A directory that is ours as long as this lives.
+pub(super) struct Owned(OwnedFd);
+
+impl Drop for Owned {
+    /// Unlocks by name: a child process that was just forked has the descriptor too, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(e) = sys::open::unlock(self.0.as_fd()) {
+            tracing::warn!(error = %e, "the lock goes when its last descriptor is closed");
+        }
+    }
+}
+
+/// Takes the lock.
+pub(super) fn lock(fd: &OwnedFd, id: FileId, label: &str) -> Result<Owned> {
+    let own = rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| lock_failed(e, label))?;
+    match sys::open::lock(own.as_fd()) {
+        Ok(true) => Ok(Owned(own)),
         Ok(false) => Err(match holder(&fs::read_to_string("/proc/locks").unwrap_or_default(), id) {
             Some(pid) => {
                 busy(label, &format!("another container has it, in process {pid}; close that one first"))

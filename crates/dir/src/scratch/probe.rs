@@ -93,7 +93,7 @@ fn tried(work: &Work) -> Result<Abilities> {
         }
         Err(e) => return Err(fail(e)),
     }
-    let nameless = match sys::open::nameless(work.fd()) {
+    let nameless = match sys::open::nameless(work.fd(), 0o600) {
         Ok(_) => true,
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => false,
         Err(e) => return Err(fail(e)),

@@ -55,8 +55,9 @@ impl DirScratch {
         }
         let fail = |e: Errno| self.work.failed("create")(e);
         let staged = match seed.kind {
-            Kind::File => self.stage_file(),
-            Kind::Char | Kind::Block if self.stash => self.stage_file(),
+            // Nobody else can reach it yet, and a mode that is right needs no second call.
+            Kind::File if !self.stash => self.stage_file(seed.mode & 0o777),
+            Kind::File | Kind::Char | Kind::Block if self.stash => self.stage_file(0o600),
             _ => self.stage_named(seed),
         }
         .map_err(fail)?;
@@ -68,10 +69,10 @@ impl DirScratch {
         Ok(staged)
     }
 
-    fn stage_file(&self) -> Sys<Staged> {
+    fn stage_file(&self, mode: u32) -> Sys<Staged> {
         let work = Arc::clone(&self.work);
         if self.nameless {
-            let node = Node::loose(sys::open::nameless(work.fd())?, true);
+            let node = Node::loose(sys::open::nameless(work.fd(), mode)?, true);
             return Ok(Staged { node, name: None, work });
         }
         let (name, _) = work.make(|name| sys::open::create(work.fd(), name))?;

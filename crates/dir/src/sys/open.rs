@@ -77,13 +77,13 @@ pub(crate) fn data(obj: Obj<'_>, extra: OFlags) -> Sys<OwnedFd> {
     }
 }
 
-/// A regular file without a name in the file system of `dir`, mode 0600.
-pub(crate) fn nameless(dir: BorrowedFd<'_>) -> Sys<OwnedFd> {
+/// A regular file without a name in the file system of `dir`, with `mode` but for what the umask takes.
+pub(crate) fn nameless(dir: BorrowedFd<'_>, mode: u32) -> Sys<OwnedFd> {
     if fault::old_kernel() {
         return Err(Errno::OPNOTSUPP);
     }
     let how = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    call(Call::Open, || fs::openat(dir, ".", how, Mode::from_raw_mode(0o600)))
+    call(Call::Open, || fs::openat(dir, ".", how, Mode::from_raw_mode(mode)))
 }
 
 /// A new regular file under `name`, mode 0600.
@@ -95,6 +95,11 @@ pub(crate) fn create(dir: BorrowedFd<'_>, name: &[u8]) -> Sys<OwnedFd> {
 /// The path under which this process reaches what `fd` names (proc(5)).
 pub(super) fn magic(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Lets the whole-file lock go, whoever else has the open description.
+pub(crate) fn unlock(fd: BorrowedFd<'_>) -> Sys<()> {
+    call(Call::Flock, || fs::flock(fd, fs::FlockOperation::NonBlockingUnlock))
 }
 
 /// Takes the whole-file lock without waiting; false when another open description holds it.

@@ -18,6 +18,8 @@ struct Said {
     marks: Marks,
     whiteout: bool,
     attr: Attr,
+    /// There is nothing to hear.
+    bare: bool,
 }
 
 /// True for the device that is a whiteout.
@@ -44,7 +46,7 @@ impl Tree {
         let obj = Obj::Open(fd.as_fd());
         let attr = sys::stat::attr(obj).map_err(self.failed("read root", &node))?;
         let said = self.said(obj, attr, &node)?;
-        Ok(Hit { node, attr: said.attr, marks: said.marks })
+        Ok(Hit { node, attr: said.attr, marks: said.marks, bare: said.bare })
     }
 
     /// Looks up one name.
@@ -81,7 +83,7 @@ impl Tree {
         if said.whiteout {
             return Ok(Found::Whiteout);
         }
-        Ok(Found::Node(Hit { node, attr: said.attr, marks: said.marks }))
+        Ok(Found::Node(Hit { node, attr: said.attr, marks: said.marks, bare: said.bare }))
     }
 
     fn exists(&self, obj: Obj<'_>) -> Sys<bool> {
@@ -94,7 +96,7 @@ impl Tree {
 
     /// One list of the attributes' names, then only the values that matter.
     fn said(&self, obj: Obj<'_>, attr: Attr, node: &Node) -> Result<Said> {
-        let mut said = Said { marks: Marks::default(), whiteout: false, attr };
+        let mut said = Said { marks: Marks::default(), whiteout: false, attr, bare: false };
         let formats = self.options.formats;
         let user_attributes = matches!(attr.kind, Kind::File | Kind::Dir);
         let trusted = formats.overlay && self.namespace() == crate::Namespace::Trusted;
@@ -103,6 +105,7 @@ impl Tree {
                 && (formats.overlay || formats.fuse_overlayfs || self.options.stashed_ownership)
         {
             let names = sys::xattr::list(obj).map_err(self.failed("list attributes", node))?;
+            said.bare = names.is_empty();
             for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
                 self.hear(obj, name, &mut said, node)?;
             }

@@ -52,7 +52,7 @@ impl From<MemLayer> for AnyLayer {
 }
 
 fn hit<N>(hit: Hit<N>, wrap: fn(N) -> AnyNode) -> Hit<AnyNode> {
-    Hit { node: wrap(hit.node), attr: hit.attr, marks: hit.marks }
+    Hit { node: wrap(hit.node), attr: hit.attr, marks: hit.marks, bare: hit.bare }
 }
 
 fn found<N>(found: Found<N>, wrap: fn(N) -> AnyNode) -> Found<AnyNode> {

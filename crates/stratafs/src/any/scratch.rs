@@ -73,7 +73,7 @@ type DirNode = <DirScratch as Layer>::Node;
 type MemNode = <MemScratch as Layer>::Node;
 
 fn hit<N>(hit: Hit<N>, wrap: fn(N) -> AnyScratchNode) -> Hit<AnyScratchNode> {
-    Hit { node: wrap(hit.node), attr: hit.attr, marks: hit.marks }
+    Hit { node: wrap(hit.node), attr: hit.attr, marks: hit.marks, bare: hit.bare }
 }
 
 fn found<N>(found: Found<N>, wrap: fn(N) -> AnyScratchNode) -> Found<AnyScratchNode> {

@@ -102,7 +102,7 @@ impl Container {
 
     fn set(&self, path: &Path, follow: Follow, set: &SetAttr, operation: &'static str) -> Result<()> {
         let node = self.resolve(path, follow, operation)?;
-        self.view.set_attr(&node, set, &self.caller).map(drop).map_err(asked(path, operation))
+        self.view.set_attr(&node, set, &self.caller).map_err(asked(path, operation))
     }
 
     /// Sets the size of a file: cuts it, or extends it by a hole; of a lower file only what stays is copied.
