@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::marks::{NlinkBase, Origin};
 use crate::name::Name;
-use crate::plan::{self, CopyUp, Data};
+use crate::plan::{self, CopyUp, Data, Durability};
 use crate::scratch::{At, Over, Scratch, Seed};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
@@ -151,6 +151,14 @@ impl<L: Layer, S: Scratch> View<L, S> {
             return Err(ran.err().unwrap_or_else(|| Error::new(ErrorKind::Stale, "copy up")));
         };
         // Published, perhaps only into the index: from here on that is where the object is.
+        let ran = match ran {
+            Err(e) if facts.indexed && !exec.committed && facts.durability != Durability::Strict => {
+                // Found through the index by every name; this one is linked when something needs it.
+                tracing::debug!(error = %e, "copied up without a name");
+                Ok(())
+            }
+            ran => ran,
+        };
         let own_data = !matches!(facts.data, Data::Below(_));
         {
             let mut state = object.state.write();
