@@ -8,13 +8,13 @@
 //! Invariant: applying the list to the image's tree gives the container's tree. Paths inside a renamed directory
 //! are given at its new place; where something was is said by its path in the image. A removed directory stands for everything that was in it.
 
+mod compare;
+
 use super::View;
-use super::handle::Access;
 use super::object::{Inode, Lower};
-use crate::attr::{Attr, FileId, Kind};
-use crate::caller::Caller;
+use crate::attr::{FileId, Kind};
 use crate::error::Result;
-use crate::layer::{Found, Layer, ReadAt};
+use crate::layer::{Found, Layer};
 use crate::marks::Redirect;
 use crate::merge::{self, Below, ListingBuilder};
 use crate::name::{Name, NameBuf};
@@ -89,13 +89,18 @@ impl Place {
 }
 
 /// A file that is gone from its place: the place, and what it was.
-type Departed<N> = (Place, Vec<Below<N>>);
+type Departed<N> = (Place, Vec<Lower<N>>);
+
+/// What a directory of the scratch itself holds; `None` is a whiteout.
+type Raw = Vec<(NameBuf, Option<Kind>)>;
 
 struct Walk<'v, L: Layer, S: Scratch> {
     view: &'v View<L, S>,
     scratch: &'v S,
     out: Vec<Change>,
     todo: Vec<Todo<L, S>>,
+    /// The scratch's directories as they were read first, by serial.
+    raw: HashMap<u64, Raw>,
     /// Lower directories that are elsewhere now.
     left: HashSet<FileId>,
     /// Files that are gone from their place, by identity.
@@ -119,6 +124,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             scratch,
             out: Vec::new(),
             todo: Vec::new(),
+            raw: HashMap::new(),
             left: HashSet::new(),
             deleted: HashMap::new(),
             arrived: Vec::new(),
@@ -156,8 +162,8 @@ fn same_place<N>(a: &[Lower<N>], b: &[Lower<N>]) -> bool {
     }
 }
 
-fn to_lowers<N: Clone>(below: &[Below<N>]) -> Vec<Lower<N>> {
-    below.iter().map(|b| Lower { layer: b.layer, node: b.node.clone(), attr: b.attr, bare: b.bare }).collect()
+fn to_lowers<N>(below: Vec<Below<N>>) -> Vec<Lower<N>> {
+    below.into_iter().map(|b| Lower { layer: b.layer, node: b.node, attr: b.attr, bare: b.bare }).collect()
 }
 
 impl<L: Layer, S: Scratch> Walk<'_, L, S> {
@@ -165,8 +171,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         self.out.push(Change { path, kind, what });
     }
 
-    /// What a directory of the scratch itself holds; `None` is a whiteout.
-    fn raw(&self, dir: &Inode<L, S>) -> Result<Vec<(NameBuf, Option<Kind>)>> {
+    fn read_raw(&self, dir: &Inode<L, S>) -> Result<Raw> {
         let mut entries = Vec::new();
         let upper = dir.0.state.read().upper.clone();
         if let Some(upper) = upper {
@@ -179,24 +184,38 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
     }
 
     /// What the image has for a name of a place in it.
-    fn base_of(&self, base: &[Lower<L::Node>], name: Name<'_>) -> Result<Vec<Below<L::Node>>> {
+    fn base_of(&self, base: &[Lower<L::Node>], name: Name<'_>) -> Result<Vec<Lower<L::Node>>> {
         let parent = base.iter().map(|lower| (lower.layer, &lower.node));
-        merge::below(&self.view.0.roots, parent, name, None, |layer, node, name| {
+        let below = merge::below(&self.view.0.roots, parent, name, None, |layer, node, name| {
             match self.view.0.layers.get(layer) {
                 Some(layer) => layer.lookup(node, name),
                 None => Ok(Found::Absent),
             }
-        })
+        })?;
+        Ok(to_lowers(below))
+    }
+
+    /// What the image has at the place of an object, where the object itself knows it: it is merged with that, or
+    /// has its data there, and was not renamed.
+    fn base_known(
+        &self,
+        dir: &Inode<L, S>,
+        base: &[Lower<L::Node>],
+        child: &Inode<L, S>,
+    ) -> Option<Vec<Lower<L::Node>>> {
+        let state = child.0.state.read();
+        let rests_below = child.is_dir() || state.is_metacopy();
+        let by_name = state.redirect.is_none() && state.parent.as_ref() == Some(dir);
+        let known = rests_below && by_name && state.nlink.is_none() && same_place(dir.lowers(), base);
+        (known && !child.lowers().is_empty()).then(|| child.lowers().to_vec())
     }
 
     /// Finds the directories that were renamed, so that what they left is not taken for what came after.
     fn find_renamed(&mut self) -> Result<()> {
         let mut dirs = vec![self.view.root()];
         while let Some(dir) = dirs.pop() {
-            for (name, kind) in self.raw(&dir)? {
-                if kind != Some(Kind::Dir) {
-                    continue;
-                }
+            let raw = self.read_raw(&dir)?;
+            for (name, _) in raw.iter().filter(|(_, kind)| *kind == Some(Kind::Dir)) {
                 let Some(child) = self.view.lookup(&dir, name.as_name())? else { continue };
                 if let (Some(top), true) = (child.lowers().first(), child.0.state.read().redirect.is_some()) {
                     let base = self.base_of(dir.lowers(), name.as_name())?;
@@ -206,6 +225,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 }
                 dirs.push(child);
             }
+            self.raw.insert(dir.0.serial, raw);
         }
         Ok(())
     }
@@ -231,24 +251,29 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 
     fn directory(&mut self, todo: &Todo<L, S>) -> Result<()> {
         let Todo { dir, base, place } = todo;
-        let raw = self.raw(dir)?;
+        let raw = match self.raw.remove(&dir.0.serial) {
+            Some(raw) => raw,
+            None => self.read_raw(dir)?,
+        };
         if !same_place(dir.lowers(), base) {
             self.vanished(base, place, &raw)?;
         }
         for (name, kind) in raw {
             let name = name.as_name();
             let place = place.join(name);
-            let below = self.base_of(base, name)?;
             match kind {
-                None => {
-                    if same_place(dir.lowers(), base) {
-                        self.deleted(&place, &below);
-                    }
+                None if same_place(dir.lowers(), base) => {
+                    let below = self.base_of(base, name)?;
+                    self.deleted(&place, &below);
                 }
+                None => {}
                 Some(_) => {
-                    if let Some(child) = self.view.lookup(dir, name)? {
-                        self.child(&child, below, &place)?;
-                    }
+                    let Some(child) = self.view.lookup(dir, name)? else { continue };
+                    let below = match self.base_known(dir, base, &child) {
+                        Some(below) => below,
+                        None => self.base_of(base, name)?,
+                    };
+                    self.child(&child, below, &place)?;
                 }
             }
         }
@@ -280,7 +305,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         Ok(())
     }
 
-    fn deleted(&mut self, place: &Place, below: &[Below<L::Node>]) {
+    fn deleted(&mut self, place: &Place, below: &[Lower<L::Node>]) {
         let Some(top) = below.first() else { return };
         if self.left.contains(&top.attr.id) {
             return;
@@ -291,7 +316,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         self.push(place.path.clone(), top.attr.kind, What::Deleted);
     }
 
-    fn child(&mut self, child: &Inode<L, S>, below: Vec<Below<L::Node>>, place: &Place) -> Result<()> {
+    fn child(&mut self, child: &Inode<L, S>, below: Vec<Lower<L::Node>>, place: &Place) -> Result<()> {
         // What stood here as a directory and was renamed is not what is here now.
         let left = below.first().is_some_and(|top| self.left.contains(&top.attr.id));
         let below = if left { Vec::new() } else { below };
@@ -302,9 +327,9 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         }
     }
 
-    fn child_dir(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], place: &Place) -> Result<()> {
+    fn child_dir(&mut self, child: &Inode<L, S>, below: &[Lower<L::Node>], place: &Place) -> Result<()> {
         let was_dir = below.first().is_some_and(|top| top.attr.kind == Kind::Dir);
-        let base = to_lowers(below);
+        let base = below.to_vec();
         let mut image = place.image.clone();
         let (base, what) = match child.lowers().first() {
             Some(_) if was_dir && same_place(child.lowers(), &base) => (base, None),
@@ -336,13 +361,11 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         Ok(())
     }
 
-    fn child_other(&mut self, child: &Inode<L, S>, below: &[Below<L::Node>], place: &Place) -> Result<()> {
+    fn child_other(&mut self, child: &Inode<L, S>, below: &[Lower<L::Node>], place: &Place) -> Result<()> {
         *self.names.entry(child.0.id).or_default() += 1;
         match below.first() {
             Some(top) if top.attr.kind == child.kind() => {
-                let base = to_lowers(below);
-                let Some(top) = base.first() else { return Ok(()) };
-                let aspects = self.aspects(child, top, base.last())?;
+                let aspects = self.aspects(child, top, below.last())?;
                 if !aspects.is_empty() {
                     self.push(place.path.clone(), child.kind(), What::Modified(aspects));
                 }
@@ -365,8 +388,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         let mut gone = HashSet::new();
         let mut renamed = HashMap::new();
         for (path, inode) in arrived {
-            let Some((from, below)) = self.deleted.remove(&inode.0.id) else { continue };
-            let base = to_lowers(&below);
+            let Some((from, base)) = self.deleted.remove(&inode.0.id) else { continue };
             let Some(top) = base.first() else { continue };
             let aspects = self.aspects(&inode, top, base.last())?;
             gone.insert(from.path);
@@ -420,7 +442,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                     continue;
                 }
                 // Not the object's own lower part: found by its name in the scratch it has none.
-                let base = to_lowers(&self.base_of(dir.lowers(), entry.name)?);
+                let base = self.base_of(dir.lowers(), entry.name)?;
                 let Some(top) = base.first().filter(|_| !reported.contains(&path)) else { continue };
                 let aspects = self.aspects(&child, top, base.last())?;
                 if !aspects.is_empty() {
@@ -430,99 +452,4 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         }
         Ok(())
     }
-
-    /// What is different between an object and the lower one it is compared with; `data` has the latter's
-    /// content.
-    fn aspects(
-        &self,
-        inode: &Inode<L, S>,
-        base: &Lower<L::Node>,
-        data: Option<&Lower<L::Node>>,
-    ) -> Result<Aspects> {
-        if !inode.is_upper() && inode.0.id == base.attr.id {
-            return Ok(Aspects::empty());
-        }
-        let attr = self.view.attr(inode)?;
-        let mut aspects = Aspects::empty();
-        let owner = |a: &Attr| (a.mode, a.uid, a.gid, a.rdev);
-        aspects.set(Aspects::METADATA, owner(&attr) != owner(&base.attr));
-        aspects.set(Aspects::TIMES, attr.mtime != base.attr.mtime);
-        aspects.set(Aspects::XATTRS, self.xattrs_differ(inode, base)?);
-        aspects.set(Aspects::DATA, self.data_differs(inode, &attr, base, data)?);
-        Ok(aspects)
-    }
-
-    fn xattrs_differ(&self, inode: &Inode<L, S>, base: &Lower<L::Node>) -> Result<bool> {
-        let layer = self.view.layer(base)?;
-        let mut mine = self.view.xattrs(inode)?;
-        let mut theirs = if base.bare { Vec::new() } else { layer.xattrs(&base.node)? };
-        mine.sort();
-        theirs.sort();
-        if mine != theirs {
-            return Ok(true);
-        }
-        for name in &mine {
-            if self.view.xattr(inode, name)? != layer.xattr(&base.node, name)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn data_differs(
-        &self,
-        inode: &Inode<L, S>,
-        attr: &Attr,
-        base: &Lower<L::Node>,
-        data: Option<&Lower<L::Node>>,
-    ) -> Result<bool> {
-        match inode.kind() {
-            Kind::Symlink => Ok(self.view.read_link(inode)? != self.view.layer(base)?.read_link(&base.node)?),
-            Kind::File => {
-                if attr.size != base.attr.size {
-                    return Ok(true);
-                }
-                let Some(data) = data else { return Ok(false) };
-                let below = inode.0.data_below().map(|l| (l.layer, l.attr.id));
-                let own = inode.0.state.read().own_data;
-                if !own && below == Some((data.layer, data.attr.id)) {
-                    return Ok(false);
-                }
-                let mine = self.view.open(inode, Access::read(), &Caller::root())?;
-                let theirs = self.view.layer(data)?.open(&data.node)?;
-                mine.with_file(|mine| contents_differ(mine, &theirs))
-            }
-            _ => Ok(false),
-        }
-    }
-}
-
-/// Bytes compared at a time.
-const CHUNK: usize = 128 * 1024;
-
-fn contents_differ(a: &dyn ReadAt, b: &dyn ReadAt) -> Result<bool> {
-    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
-    let mut offset = 0;
-    loop {
-        let n = read_full(a, &mut left, offset)?;
-        let m = read_full(b, &mut right, offset)?;
-        if left.get(..n) != right.get(..m) {
-            return Ok(true);
-        }
-        if n == 0 {
-            return Ok(false);
-        }
-        offset += n as u64;
-    }
-}
-
-fn read_full(file: &dyn ReadAt, buf: &mut [u8], offset: u64) -> Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + done as u64)? {
-            0 => break,
-            n => done += n,
-        }
-    }
-    Ok(done)
 }
