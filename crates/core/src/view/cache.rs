@@ -6,8 +6,8 @@ use super::object::{Inode, Object};
 use crate::attr::FileId;
 use crate::layer::Layer;
 use crate::scratch::Scratch;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 

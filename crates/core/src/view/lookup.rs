@@ -11,7 +11,7 @@ use crate::merge::{self, Below, Ceiling};
 use crate::name::Name;
 use crate::plan::Vacancy;
 use crate::scratch::Scratch;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
