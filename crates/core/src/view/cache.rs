@@ -8,8 +8,8 @@ use crate::layer::Layer;
 use crate::scratch::Scratch;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 struct Clock<L: Layer, S: Scratch> {
     ring: Vec<Inode<L, S>>,
@@ -92,6 +92,14 @@ impl<L: Layer, S: Scratch> Cache<L, S> {
             released
         };
         drop(released);
+    }
+
+    /// Somebody besides the caller's `own` references and the cache holds the object. Asked under the lock: the
+    /// flag `cached` goes ahead of the reference that it stands for.
+    pub fn shared_beyond(&self, inode: &Inode<L, S>, own: usize) -> bool {
+        let clock = self.clock.lock();
+        let kept = clock.ring.get(inode.0.slot.load(Ordering::Relaxed)) == Some(inode);
+        Arc::strong_count(&inode.0) > own + usize::from(kept)
     }
 
     /// Lets go of everything that only the cache holds.

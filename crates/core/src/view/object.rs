@@ -264,11 +264,6 @@ impl<L: Layer, S: Scratch> Inode<L, S> {
         }
     }
 
-    /// Somebody besides the caller's `own` references and the cache holds this object.
-    pub(crate) fn shared_beyond(&self, own: usize) -> bool {
-        Arc::strong_count(&self.0) > own + usize::from(self.0.cached.load(Ordering::Relaxed))
-    }
-
     /// What the cache of this directory says of a name.
     pub(crate) fn child(&self, name: Name<'_>) -> Option<Result<Self, bool>> {
         let children = self.0.dir.as_ref()?.children.read();

@@ -67,9 +67,14 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 _ => 1,
             };
             let (_, merged) = Self::index_of(&victim);
+            // Nobody finds it by this name any more, or else it could be held in the moment after the question.
+            dir.forget_child(name);
             // Other names lead to this inode, or somebody holds it.
-            if real > 1 || victim.shared_beyond(1) {
-                self.pin(&victim)?;
+            if (real > 1 || self.0.cache.shared_beyond(&victim, 1))
+                && let Err(e) = self.pin(&victim)
+            {
+                dir.set_child(name, Child::Live(victim.downgrade()));
+                return Err(e);
             }
             let facts = plan::Remove {
                 in_upper: node.is_some(),
@@ -86,6 +91,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 if let Some(node) = exec.subject.take() {
                     victim.set_upper(node);
                 }
+                dir.set_child(name, Child::Live(victim.downgrade()));
                 return ran;
             }
             dir.set_child(name, Child::Gone { whiteout: below });
