@@ -392,6 +392,21 @@ pub enum FsVerb {
     },
 }
 
+impl FsVerb {
+    /// True when the container stays as it is.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Ls { .. }
+            | Self::Cat { .. }
+            | Self::Stat { .. }
+            | Self::Get { .. }
+            | Self::Readlink { .. } => true,
+            Self::Xattr { verb } => matches!(verb, XattrVerb::Ls { .. } | XattrVerb::Get { .. }),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum XattrVerb {
     /// List the names

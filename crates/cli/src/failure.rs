@@ -9,6 +9,9 @@ pub const USAGE: u8 = 2;
 /// Exit code of `diff --exit-code` when there are changes.
 pub const CHANGES: u8 = 3;
 
+/// Exit code when the reader of our output went away: what a shell gives for SIGPIPE.
+pub const PIPE: u8 = 141;
+
 /// A failure: its exit code and what to say.
 #[derive(Debug)]
 pub struct Failure {
@@ -30,6 +33,11 @@ impl Failure {
         Self { code: USAGE, message: message.to_string() }
     }
 
+    /// Nothing to say: nobody reads any more.
+    fn pipe() -> Self {
+        Self { code: PIPE, message: String::new() }
+    }
+
     /// The same with another exit code.
     pub fn code(self, code: u8) -> Self {
         Self { code, ..self }
@@ -42,14 +50,18 @@ impl From<stratafs::Error> for Failure {
     }
 }
 
+/// Of writing what we print: every other place says what it was about.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::new(error)
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::pipe(),
+            _ => Self::new(format!("standard output: {error}")),
+        }
     }
 }
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
-        Self::new(error)
+        std::io::Error::from(error).into()
     }
 }

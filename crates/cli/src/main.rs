@@ -40,6 +40,9 @@ fn log(verbose: bool) {
 
 /// Says what went wrong, on one line.
 pub(crate) fn complain(failure: &Failure) {
+    if failure.message.is_empty() {
+        return;
+    }
     // With standard error gone the exit code has to do.
     let _ = writeln!(std::io::stderr(), "strata: {}", failure.message);
 }
@@ -60,7 +63,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Check(asked) => commands::check::check(&store()?, &asked),
         Command::Info(asked) => commands::info::info(root, &asked),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "strata", &mut std::io::stdout());
+            // Into memory first: the generator panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "strata", &mut script);
+            std::io::stdout().lock().write_all(&script)?;
             Ok(0)
         }
     }

@@ -6,6 +6,7 @@
 //!                      upper, work    its scratch
 //!                      root           where a run mounts it, in a mount namespace of its own
 //!                      works          work directories of a run that mounts more than one overlay
+//!                      boot           of a volatile one in use: since which start of the host
 //! ROOT/trash/                         on the way out
 //! ```
 //! Invariants: a container is complete from the moment its name exists (it is built in the trash and renamed),
@@ -16,12 +17,15 @@ mod config;
 mod lease;
 mod name;
 mod remove;
+mod settle;
 
 pub use config::{ContainerConfig, LayerConfig, Record};
 pub use lease::{Lease, mount_source};
 pub use name::{CONTAINER_NAME_MAX, ContainerName};
 
-use crate::{Container, Error, ErrorKind, Image, LayerOptions, Result, ScratchOptions};
+use crate::{Container, Durability, Error, ErrorKind, Image, LayerOptions, Result, ScratchOptions};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::ops::Deref;
@@ -58,10 +62,13 @@ impl Opened {
         self.lease.record()
     }
 
-    /// Closes the container and keeps its lease: what a mount by the kernel needs.
-    #[must_use]
-    pub fn into_lease(self) -> Lease {
-        self.lease
+    /// Closes the container and releases it; a volatile or strict one is made durable.
+    ///
+    /// # Errors
+    /// What the host says; the container then still counts as not closed.
+    pub fn close(self) -> Result<()> {
+        drop(self.container);
+        self.lease.settle()
     }
 }
 
@@ -86,6 +93,9 @@ impl Store {
         make_dir_all(root)?;
         let root = fs::canonicalize(root).map_err(at(root, "open store"))?;
         let meta = fs::metadata(&root).map_err(at(&root, "open store"))?;
+        if !meta.is_dir() {
+            return Err(Error::new(ErrorKind::NotADirectory, "open store").about(root.as_os_str().as_bytes()));
+        }
         let refuse = |why: String| {
             Error::new(ErrorKind::NotPermitted, "open store").about(root.as_os_str().as_bytes()).because(why)
         };
@@ -219,13 +229,14 @@ impl Store {
         Lease::take(name, &self.dir(name))
     }
 
-    /// Takes and opens a container.
+    /// Takes and opens a container. When it is volatile and was written to, [`Opened::close`] it.
     ///
     /// # Errors
     /// As [`Store::lease`]; what its layers and its upper say.
     pub fn open_container(&self, name: &ContainerName) -> Result<Opened> {
         let lease = self.lease(name)?;
-        let container = open_leased(&lease)?;
+        let volatile = lease.record().config.durability == Durability::Volatile;
+        let container = open_with(lease.record(), volatile)?;
         Ok(Opened { container, lease })
     }
 
@@ -237,11 +248,12 @@ impl Store {
     pub fn remove(&self, name: &ContainerName) -> Result<()> {
         let dir = self.dir(name);
         let lock = Lease::take_to_remove(name, &dir)?;
-        let grave = Building::new(&self.trash())?;
-        fs::rename(&dir, grave.0.join("container")).map_err(at(&dir, "remove container"))?;
+        // Nothing is made for it: on a full disk this is what helps.
+        let grave = self.trash().join(ContainerName::random());
+        fs::rename(&dir, &grave).map_err(at(&dir, "remove container"))?;
         sync_dir(&self.containers())?;
         drop(lock);
-        grave.close()?;
+        discard(&grave)?;
         self.sweep()
     }
 
@@ -250,11 +262,13 @@ impl Store {
         let trash = self.trash();
         for entry in fs::read_dir(&trash).map_err(at(&trash, "read trash"))? {
             let path = entry.map_err(at(&trash, "read trash"))?.path();
-            // Its maker holds a lock on it while it lives.
-            if let Ok(dir) = File::open(&path)
-                && dir.try_lock().is_ok()
-            {
-                discard(&path)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::open(&path, flags, Mode::empty()).map(File::from) {
+                // Its maker holds a lock on it while it lives.
+                Ok(dir) if dir.try_lock().is_ok() => discard(&path)?,
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(Errno::NOTDIR | Errno::LOOP) => fs::remove_file(&path).map_err(at(&path, "remove"))?,
+                Err(e) => return Err(at(&path, "empty trash")(e.into())),
             }
         }
         Ok(())
@@ -273,13 +287,20 @@ impl Store {
     }
 }
 
-/// Opens the container that `lease` holds.
+/// Opens the container that `lease` holds, for reading: a volatile one gets no mark.
 ///
 /// # Errors
 /// What its layers and its upper say.
 pub fn open_leased(lease: &Lease) -> Result<Container> {
-    let record = lease.record();
-    let options = ScratchOptions { namespace: Some(record.config.namespace), ..ScratchOptions::default() };
+    open_with(lease.record(), false)
+}
+
+fn open_with(record: &Record, volatile: bool) -> Result<Container> {
+    for name in ["upper", "work", "root", "works"] {
+        must_be_dir(&record.dir.join(name))?;
+    }
+    let namespace = Some(record.config.namespace);
+    let options = ScratchOptions { namespace, volatile, ..ScratchOptions::default() };
     Container::builder(Image::from_config(&record.config)?)
         .upper_and_work(record.upper(), record.work())
         .scratch_options(options)
@@ -321,11 +342,6 @@ impl Building {
             }
         }
     }
-
-    /// Removes it and what is in it.
-    fn close(self) -> Result<()> {
-        discard(&self.0)
-    }
 }
 
 impl Drop for Building {
@@ -359,8 +375,21 @@ fn at<'a>(path: &'a Path, operation: &'static str) -> impl Fn(io::Error) -> Erro
 
 fn make_private(dir: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(at(dir, "create")(e)),
-        _ => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => must_be_dir(dir),
+        made => made.map_err(at(dir, "create")),
+    }
+}
+
+/// Refuses a link where a directory of ours has to be: it would lead outside.
+fn must_be_dir(dir: &Path) -> Result<()> {
+    let refuse = |kind, why| Error::new(kind, "open").about(dir.as_os_str().as_bytes()).because(why);
+    match fs::symlink_metadata(dir) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(refuse(ErrorKind::NotADirectory, "something else stands where a directory has to be")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(refuse(ErrorKind::Corrupt, "the directory is missing"))
+        }
+        Err(e) => Err(at(dir, "open")(e)),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::failure::{ERROR, Outcome};
 use crate::text::shown;
 use serde::Serialize;
 use std::fs;
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -39,12 +40,13 @@ pub fn check(store: &Store, asked: &Check) -> Outcome {
     if asked.json {
         print_json(&reports)?;
     } else {
+        let mut out = std::io::stdout().lock();
         for report in &reports {
             if report.problems.is_empty() {
-                println!("{}: ok", report.container);
+                writeln!(out, "{}: ok", report.container)?;
             }
             for Problem { what, advice } in &report.problems {
-                println!("{}: {what}\n  {advice}", report.container);
+                writeln!(out, "{}: {what}\n  {advice}", report.container)?;
             }
         }
     }
@@ -81,7 +83,13 @@ fn examine(store: &Store, name: &ContainerName) -> Report {
     }
     match open_leased(&lease) {
         Ok(container) => walk(&container, &mut found),
-        Err(e) => found.add(e, "nothing of it can be read until this is solved"),
+        Err(e) => {
+            let advice = match e.kind() {
+                ErrorKind::Corrupt => "its changes are in the `upper`; `strata rm` discards them",
+                _ => "nothing of it can be read until this is solved",
+            };
+            found.add(e, advice);
+        }
     }
     found.report(name)
 }
@@ -101,7 +109,7 @@ impl Problems {
 
 /// What stands in the container's directory that does not belong there.
 fn leftovers(record: &Record, found: &mut Problems) {
-    const KNOWN: [&str; 6] = ["config.json", "lock", "upper", "work", "root", "works"];
+    const KNOWN: [&str; 8] = ["config.json", "lock", "upper", "work", "root", "works", "boot", "boot.new"];
     let entries = match fs::read_dir(&record.dir) {
         Ok(entries) => entries,
         Err(e) => return found.add(format!("{}: {e}", record.dir.display()), "check its permissions"),
@@ -115,13 +123,15 @@ fn leftovers(record: &Record, found: &mut Problems) {
             );
         }
     }
-    for name in ["upper", "work"] {
+    for (name, advice) in [
+        ("upper", "the changes are lost; remove the container"),
+        ("work", "make it an empty directory with mode 0700"),
+        ("root", "make it an empty directory with mode 0700"),
+        ("works", "make it an empty directory with mode 0700"),
+    ] {
         let dir = record.dir.join(name);
         if !fs::symlink_metadata(&dir).is_ok_and(|meta| meta.is_dir()) {
-            found.add(
-                format!("{}: not a directory", dir.display()),
-                "the changes are lost; remove the container",
-            );
+            found.add(format!("{}: not a directory", shown(dir.as_os_str().as_bytes())), advice);
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::args::{Create, Json, Named, Rm};
 use crate::failure::{ERROR, Failure, Outcome};
 use crate::text::{JsonPath, shown, time_text, unix_seconds};
 use serde::Serialize;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use stratafs::store::{Record, Store};
@@ -83,7 +84,7 @@ pub fn create(store: &Store, asked: Create) -> Outcome {
     if asked.json {
         print_json(&describe(&record, false, None))?;
     } else {
-        println!("{}", record.name);
+        writeln!(std::io::stdout().lock(), "{}", record.name)?;
     }
     Ok(0)
 }
@@ -107,6 +108,7 @@ pub fn list(store: &Store, asked: &Json) -> Outcome {
         print_json(&out)?;
         return Ok(0);
     }
+    let mut out = std::io::stdout().lock();
     let width = listed.iter().map(|l| l.name.as_str().len()).max().unwrap_or(0);
     for entry in listed {
         let name = entry.name;
@@ -116,9 +118,9 @@ pub fn list(store: &Store, asked: &Json) -> Outcome {
                 let state = if entry.in_use { "in use" } else { "-" };
                 let layers: Vec<_> =
                     record.config.layers.iter().map(|l| shown(l.path.as_os_str().as_bytes())).collect();
-                println!("{name:width$}  {created}  {state:6}  {}", layers.join(" "));
+                writeln!(out, "{name:width$}  {created}  {state:6}  {}", layers.join(" "))?;
             }
-            Err(e) => println!("{name:width$}  damaged: {e}"),
+            Err(e) => writeln!(out, "{name:width$}  damaged: {e}")?,
         }
     }
     Ok(0)
@@ -133,22 +135,27 @@ pub fn inspect(store: &Store, asked: &Named) -> Outcome {
         print_json(&about)?;
         return Ok(0);
     }
+    let mut out = std::io::stdout().lock();
     let path = |path: &Path| shown(path.as_os_str().as_bytes());
-    println!("name        {}", about.name);
-    println!("created     {} UTC", time_text(i64::try_from(about.created).unwrap_or(0)));
-    println!("in use      {}", if about.in_use { "yes" } else { "no" });
+    writeln!(out, "name        {}", about.name)?;
+    writeln!(out, "created     {} UTC", time_text(i64::try_from(about.created).unwrap_or(0)))?;
+    writeln!(out, "in use      {}", if about.in_use { "yes" } else { "no" })?;
     if let Some(at) = mounted {
-        println!("mounted at  {}", path(&at));
+        writeln!(out, "mounted at  {}", path(&at))?;
     }
-    println!("durability  {}", about.durability);
-    println!("xattrs      {}.overlay.*", about.namespace);
-    println!("untrusted   {}", if about.untrusted { "yes: no setuid, capabilities, devices" } else { "no" });
-    println!("upper       {}", path(&record.upper()));
-    println!("work        {}", path(&record.work()));
-    println!("layers, topmost first");
+    writeln!(out, "durability  {}", about.durability)?;
+    writeln!(out, "xattrs      {}.overlay.*", about.namespace)?;
+    writeln!(
+        out,
+        "untrusted   {}",
+        if about.untrusted { "yes: no setuid, capabilities, devices" } else { "no" }
+    )?;
+    writeln!(out, "upper       {}", path(&record.upper()))?;
+    writeln!(out, "work        {}", path(&record.work()))?;
+    writeln!(out, "layers, topmost first")?;
     for (layer, about) in record.config.layers.iter().zip(&about.layers) {
         let missing = if about.present { "" } else { "  (missing)" };
-        println!("  {}  whiteouts: {}{missing}", path(&layer.path), about.whiteouts.join(", "));
+        writeln!(out, "  {}  whiteouts: {}{missing}", path(&layer.path), about.whiteouts.join(", "))?;
     }
     Ok(0)
 }

@@ -10,7 +10,7 @@ use similar::TextDiff;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::Store;
+use stratafs::store::{Store, open_leased};
 use stratafs::{Change, Container, ErrorKind, Image, What};
 
 /// The largest file that is shown as a patch.
@@ -27,7 +27,8 @@ struct JsonDiff<'a> {
 
 /// Prints the changes as lines, counts, JSON or a patch.
 pub fn diff(store: &Store, asked: &Diff) -> Outcome {
-    let opened = store.open_container(&asked.name)?;
+    let lease = store.lease(&asked.name)?;
+    let opened = open_leased(&lease)?;
     let all = opened.changes()?;
     if let Some(path) = &asked.patch {
         let changed = patch(&opened, &all, path)?;
@@ -39,7 +40,7 @@ pub fn diff(store: &Store, asked: &Diff) -> Outcome {
         let list = (!asked.stat).then(|| changes.iter().map(JsonChange::from).collect());
         print_json(&JsonDiff { container: asked.name.as_str(), count, changes: list })?;
     } else if asked.stat {
-        println!("{count}");
+        writeln!(std::io::stdout().lock(), "{count}")?;
     } else {
         let mut out = std::io::stdout().lock();
         for change in &changes {
@@ -75,6 +76,11 @@ fn patch(container: &Container, changes: &[Change], path: &Path) -> Result<bool,
     let mut out = std::io::stdout().lock();
     if old.contains(&0) || new.contains(&0) {
         writeln!(out, "Binary files {} and {} differ", header.0, header.1)?;
+        return Ok(true);
+    }
+    if old == new {
+        // An empty file, made or removed: no line tells of it.
+        writeln!(out, "--- {}\n+++ {}", header.0, header.1)?;
         return Ok(true);
     }
     let diff = TextDiff::from_lines(old.as_slice(), new.as_slice());

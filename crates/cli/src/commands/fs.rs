@@ -4,24 +4,33 @@ mod show;
 mod transfer;
 
 use crate::args::{Fs, FsVerb, NodeKind, XattrVerb};
-use crate::failure::{ERROR, Failure, Outcome};
+use crate::failure::{ERROR, Failure, Outcome, PIPE};
 use crate::text::JsonPath;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::Store;
+use stratafs::store::{Store, open_leased};
 use stratafs::{Container, Device, ErrorKind, Kind, OpenOptions, RenameFlags, SetTime};
 
 /// Opens the container and does what was asked, relative paths starting at its root.
 pub fn fs(store: &Store, asked: Fs) -> Outcome {
+    if asked.verb.only_reads() {
+        let lease = store.lease(&asked.name)?;
+        return act(&open_leased(&lease)?, asked.verb);
+    }
     let opened = store.open_container(&asked.name)?;
-    let container: &Container = &opened;
-    match asked.verb {
+    let done = act(&opened, asked.verb);
+    let closed = opened.close();
+    done.and_then(|code| Ok(closed.map(|()| code)?))
+}
+
+fn act(container: &Container, verb: FsVerb) -> Outcome {
+    match verb {
         FsVerb::Ls { long, json, path } => show::list(container, &path, long, json)?,
         FsVerb::Cat { paths } => return each(&paths, |path| transfer::cat(container, path)),
         FsVerb::Stat { json, paths } => show::stat(container, &paths, json)?,
-        FsVerb::Put { recursive, from, to } => transfer::put(container, &from, &to, recursive)?,
-        FsVerb::Get { recursive, from, to } => transfer::get(container, &from, &to, recursive)?,
+        FsVerb::Put { recursive, from, to } => return transfer::put(container, &from, &to, recursive),
+        FsVerb::Get { recursive, from, to } => return transfer::get(container, &from, &to, recursive),
         FsVerb::Mkdir { parents: true, paths } => {
             return each(&paths, |path| Ok(container.create_dir_all(path)?));
         }
@@ -48,6 +57,7 @@ pub fn fs(store: &Store, asked: Fs) -> Outcome {
         }
         FsVerb::Cp { from, to } => {
             let to = inside(container, &from, to);
+            transfer::refuse_special(container, &from)?;
             container.copy(from, to)?;
         }
         FsVerb::Chmod { mode, paths } => {
@@ -75,6 +85,9 @@ fn each(paths: &[PathBuf], act: impl Fn(&Path) -> Result<(), Failure>) -> Outcom
     let mut code = 0;
     for path in paths {
         if let Err(failure) = act(path) {
+            if failure.code == PIPE {
+                return Err(failure);
+            }
             crate::complain(&failure);
             code = ERROR;
         }
@@ -142,7 +155,9 @@ fn xattr(container: &Container, verb: XattrVerb) -> Result<(), Failure> {
         XattrVerb::Get { path, name } => {
             let value = container.symlink_xattr(&path, &name)?;
             let missing = || Failure::new(format!("{}: no attribute {}", path.display(), name.display()));
-            std::io::stdout().lock().write_all(&value.ok_or_else(missing)?)?;
+            let mut out = std::io::stdout().lock();
+            out.write_all(&value.ok_or_else(missing)?)?;
+            out.flush()?;
         }
         XattrVerb::Set { path, name, value } => {
             container.set_symlink_xattr(path, name, value.as_bytes())?;

@@ -5,10 +5,12 @@ use crate::args::Json;
 use crate::failure::{Failure, Outcome};
 use crate::run;
 use crate::state;
-use crate::text::JsonPath;
+use crate::text::{JsonPath, shown};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, XattrFlags};
 use serde::Serialize;
 use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use stratafs::host;
 
@@ -37,7 +39,9 @@ struct Info {
 /// Prints it all.
 pub fn info(root: Option<&Path>, asked: &Json) -> Outcome {
     let store = state::store(root)?;
-    let probed = Probe::new(store.root())?;
+    // Where nothing can be written nothing is known to work.
+    let probed = Probe::new(store.root());
+    let tried = |try_it: fn(&Probe) -> bool| probed.as_ref().is_ok_and(try_it);
     let sys_admin = host::has_sys_admin();
     let info = Info {
         version: env!("CARGO_PKG_VERSION"),
@@ -49,26 +53,27 @@ pub fn info(root: Option<&Path>, asked: &Json) -> Outcome {
         overlayfs: fs::read_to_string("/proc/filesystems").is_ok_and(|list| list.contains("\toverlay\n")),
         user_namespaces: run::user_namespaces_work(),
         openat2: openat2(),
-        reflink: probed.reflink(),
-        user_xattrs: probed.xattr("user.strata.probe"),
-        trusted_xattrs: probed.xattr("trusted.strata.probe"),
+        reflink: tried(Probe::reflink),
+        user_xattrs: tried(|probe| probe.xattr("user.strata.probe")),
+        trusted_xattrs: tried(|probe| probe.xattr("trusted.strata.probe")),
     };
     if asked.json {
         print_json(&info)?;
         return Ok(0);
     }
+    let mut out = std::io::stdout().lock();
     let yes = |yes: bool| if yes { "yes" } else { "no" };
-    println!("strata           {}", info.version);
-    println!("kernel           {}", info.kernel);
-    println!("state            {} ({})", store.root().display(), info.file_system);
-    println!("marks            {}.overlay.*", info.namespace);
-    println!("may mount        {}", yes(info.sys_admin));
-    println!("overlayfs        {}", yes(info.overlayfs));
-    println!("user namespaces  {}", yes(info.user_namespaces));
-    println!("openat2          {}", yes(info.openat2));
-    println!("reflink          {}", yes(info.reflink));
-    println!("user xattrs      {}", yes(info.user_xattrs));
-    println!("trusted xattrs   {}", yes(info.trusted_xattrs));
+    writeln!(out, "strata           {}", info.version)?;
+    writeln!(out, "kernel           {}", info.kernel)?;
+    writeln!(out, "state            {} ({})", shown(store.root().as_os_str().as_bytes()), info.file_system)?;
+    writeln!(out, "marks            {}.overlay.*", info.namespace)?;
+    writeln!(out, "may mount        {}", yes(info.sys_admin))?;
+    writeln!(out, "overlayfs        {}", yes(info.overlayfs))?;
+    writeln!(out, "user namespaces  {}", yes(info.user_namespaces))?;
+    writeln!(out, "openat2          {}", yes(info.openat2))?;
+    writeln!(out, "reflink          {}", yes(info.reflink))?;
+    writeln!(out, "user xattrs      {}", yes(info.user_xattrs))?;
+    writeln!(out, "trusted xattrs   {}", yes(info.trusted_xattrs))?;
     Ok(0)
 }
 
@@ -92,14 +97,11 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(root: &Path) -> Result<Self, Failure> {
+    fn new(root: &Path) -> std::io::Result<Self> {
         let path = |n: u8| root.join(format!("probe-{}-{n}", std::process::id()));
         let paths = [path(1), path(2)];
         let [a, b] = &paths;
-        let create = |path: &PathBuf| {
-            let file = File::options().read(true).write(true).create_new(true).open(path);
-            file.map_err(|e| Failure::new(format!("{}: {e}", path.display())))
-        };
+        let create = |path: &PathBuf| File::options().read(true).write(true).create_new(true).open(path);
         let files = [create(a)?, create(b)?];
         Ok(Self { paths, files })
     }

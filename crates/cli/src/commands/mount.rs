@@ -38,6 +38,18 @@ pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features
             layer.path.display()
         )));
     }
+    for (at, layer) in record.config.layers.iter().enumerate() {
+        let others = record.config.layers.iter().enumerate().filter(|(other, _)| *other != at);
+        if let Some((_, outer)) = others.into_iter().find(|(_, outer)| layer.path.starts_with(&outer.path)) {
+            return Err(Failure::new(format!(
+                "{}: the layer {} is, or lies inside, another one, {}: the kernel does not stack these; `strata fs` \
+                 works",
+                record.name,
+                layer.path.display(),
+                outer.path.display()
+            )));
+        }
+    }
     let namespace = Some(record.config.namespace);
     let options = ScratchOptions { namespace, ownership, ..ScratchOptions::default() };
     let scratch = DirScratch::open(record.upper(), record.work(), &options)?;
@@ -62,8 +74,9 @@ pub fn umount(store: &Store, target: &Path) -> Outcome {
 }
 
 fn by_path(store: &Store, target: &Path) -> Result<PathBuf, Failure> {
-    let point =
-        std::fs::canonicalize(target).map_err(|e| Failure::new(format!("{}: {e}", target.display())))?;
+    let point = std::fs::canonicalize(target).map_err(|e| {
+        Failure::new(format!("{}: neither a mounted container nor a mount point: {e}", target.display()))
+    })?;
     for listed in store.list()? {
         if store.mounted_at(&listed.name)?.as_deref() == Some(&*point) {
             return Ok(point);

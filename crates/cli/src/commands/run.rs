@@ -7,16 +7,18 @@ use crate::args::Run;
 use crate::failure::{Failure, Outcome};
 use crate::run::plan::{self, Top};
 use crate::run::spec::{self, Ids, Spec, View};
-use crate::run::{self, FAILED, MOUNT_POINTS};
+use crate::run::{self, Ended, FAILED, MOUNT_POINTS};
+use crate::text::shown;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::Permissions;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::{Lease, Opened, Record, Store, open_leased};
-use stratafs::{Change, Container, Durability, ErrorKind, Kind, Namespace, Ownership, host, mountinfo};
+use stratafs::store::{Lease, Record, Store, open_leased};
+use stratafs::{Change, Container, ErrorKind, Kind, Namespace, Ownership, host, mountinfo};
 
+/// How many mount points a warning names.
+const NAMED: usize = 6;
 /// How many changes a summary lists.
 const LISTED: usize = 20;
 
@@ -71,24 +73,66 @@ fn start(
     env: Vec<(OsString, OsString)>,
     started: &mut bool,
 ) -> Outcome {
-    let opened = store.open_container(&record.name)?;
+    let lease = store.lease(&record.name)?;
     let privileged = host::has_sys_admin();
-    let layout = layout(&opened, privileged)?;
+    let container = open_leased(&lease)?;
+    let layout = layout(&container, record, privileged)?;
     let made = match layout {
-        Layout::Whole => make_mount_points(&opened)?,
+        Layout::Whole => make_mount_points(&container)?,
         Layout::Split { .. } => Vec::new(),
     };
-    let lease = opened.into_lease();
+    drop(container);
+    let split = matches!(layout, Layout::Split { .. });
+    let ended = launch(store, record, asked, env, layout);
+    *started = matches!(&ended, Ok(Ended { outcome: Some(spec::Outcome::Started), .. }));
+    let tidied = tidy(&lease, &made);
+    let ended = ended?;
+    match &ended.outcome {
+        Some(spec::Outcome::Started) => {}
+        Some(spec::Outcome::NotStarted(_, why)) => crate::complain(&Failure::new(why)),
+        Some(spec::Outcome::Failed(why)) => return Err(impossible(why, privileged)),
+        None => {
+            return Err(Failure::new(format!("the run ended before the command, with code {}", ended.code)));
+        }
+    }
+    let container = tidied?;
+    if asked.stat || (*started && io::stderr().is_terminal()) {
+        tell(record, asked, container.changes()?, split)?;
+    }
+    Ok(ended.code)
+}
+
+/// Mounts and runs.
+fn launch(
+    store: &Store,
+    record: &Record,
+    asked: &Run,
+    env: Vec<(OsString, OsString)>,
+    layout: Layout,
+) -> Result<Ended, Failure> {
+    let privileged = host::has_sys_admin();
     let ownership = if privileged { Ownership::Auto } else { Ownership::Apply };
     let features = kernel_features(record, ownership)?;
-    let (view, split) = match layout {
-        Layout::Whole => (View::Whole(plan::whole(record, features)), false),
-        Layout::Split { lower, top } => (plan::split(record, features, &lower, top), true),
+    let layers = || record.config.layers.iter().map(|layer| layer.path.as_path());
+    let view = match layout {
+        Layout::Whole => {
+            warn_of_mounts(layers())?;
+            View::Whole(plan::whole(record, features))
+        }
+        Layout::Split { lower, top } => plan::split(record, features, &lower, top),
     };
+    let hidden = plan::shown_in(layers(), store.root());
+    if hidden.iter().any(|dir| dir == Path::new("/")) {
+        return Err(Failure::new(format!(
+            "{}: a layer of {} is the state directory itself",
+            store.root().display(),
+            record.name
+        )));
+    }
     let spec = Spec {
         view,
         stage: record.dir.join("root").into(),
-        hidden: store.root().into(),
+        hidden: hidden.into_iter().map(OsString::from).collect(),
         workdir: workdir(asked),
         workdir_required: asked.workdir.is_some(),
         as_user: (!privileged).then(|| Ids {
@@ -98,23 +142,38 @@ fn start(
         command: asked.command.clone(),
         env,
     };
-    let ended = run::run(&spec).map_err(|e| Failure::new(format!("cannot start: {e}")))?;
-    *started = matches!(ended.outcome, Some(spec::Outcome::Started));
-    finish(&lease)?;
-    match &ended.outcome {
-        Some(spec::Outcome::Started) => {}
-        Some(spec::Outcome::NotStarted(_, why)) => crate::complain(&Failure::new(why)),
-        Some(spec::Outcome::Failed(why)) => return Err(impossible(why, privileged)),
-        None => {
-            return Err(Failure::new(format!("the run ended before the command, with code {}", ended.code)));
-        }
+    run::run(&spec).map_err(|e| Failure::new(format!("cannot start: {e}")))
+}
+
+/// After the kernel let go of the upper: makes it durable as asked and takes away what was made for the run.
+fn tidy(lease: &Lease, made: &[PathBuf]) -> Result<Container, Failure> {
+    lease.settle()?;
+    let container = open_leased(lease)?;
+    remove_mount_points(&container, made)?;
+    Ok(container)
+}
+
+/// Says which directories are empty inside because other file systems are mounted there: an overlay shows none of
+/// what is mounted in its layers.
+fn warn_of_mounts<'a>(layers: impl Iterator<Item = &'a Path>) -> Result<(), Failure> {
+    let mounts = mountinfo::mounts()?;
+    let mut empty = BTreeSet::new();
+    for layer in layers {
+        empty.append(&mut plan::empty_inside(layer, mounts.iter().map(|mount| mount.target.as_path())));
     }
-    let container = open_leased(&lease)?;
-    remove_mount_points(&container, &made)?;
-    if asked.stat || (*started && io::stderr().is_terminal()) {
-        tell(record, asked, container.changes()?, split)?;
+    if empty.is_empty() {
+        return Ok(());
     }
-    Ok(ended.code)
+    let named: Vec<_> = empty.iter().take(NAMED).map(|path| shown(path.as_os_str().as_bytes())).collect();
+    let more = match empty.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let named = named.join(", ");
+    crate::complain(&Failure::new(format!(
+        "other file systems are not part of a layer, empty inside: {named}{more}"
+    )));
+    Ok(())
 }
 
 fn workdir(asked: &Run) -> OsString {
@@ -131,8 +190,7 @@ enum Layout {
 }
 
 /// How the container becomes a root directory here.
-fn layout(container: &Opened, privileged: bool) -> Result<Layout, Failure> {
-    let record = container.record();
+fn layout(container: &Container, record: &Record, privileged: bool) -> Result<Layout, Failure> {
     if privileged {
         return Ok(Layout::Whole);
     }
@@ -151,7 +209,9 @@ fn layout(container: &Opened, privileged: bool) -> Result<Layout, Failure> {
     }
     match (covered, record.config.layers.as_slice()) {
         (None, _) => Ok(Layout::Whole),
-        (Some(lower), [_]) => Ok(Layout::Split { lower: lower.clone(), top: split(container, lower)? }),
+        (Some(lower), [_]) => {
+            Ok(Layout::Split { lower: lower.clone(), top: split(container, record, lower)? })
+        }
         (Some(path), _) => Err(Failure::new(format!(
             "other file systems are mounted below the layer {}: without privilege the kernel stacks such a layer \
              only when it is the only one; run as root, or use `strata fs`",
@@ -167,8 +227,7 @@ fn has_mounts(dir: &Path) -> Result<bool, Failure> {
 
 /// The top level of the only layer. The upper directories that will be mounted are made here: by copy-up, so that
 /// they keep their attributes and are no changes.
-fn split(container: &Opened, lower: &Path) -> Result<Vec<Top>, Failure> {
-    let record = container.record();
+fn split(container: &Container, record: &Record, lower: &Path) -> Result<Vec<Top>, Failure> {
     let mut top = Vec::new();
     for entry in container.read_dir("/")? {
         let entry = entry?;
@@ -204,7 +263,10 @@ fn make_mount_points(container: &Container) -> Result<Vec<PathBuf>, Failure> {
         match container.create_dir(&path) {
             Ok(()) => made.push(path),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e.into()),
+            Err(e) => {
+                remove_mount_points(container, &made)?;
+                return Err(e.into());
+            }
         }
     }
     Ok(made)
@@ -223,51 +285,6 @@ fn remove_mount_points(container: &Container, made: &[PathBuf]) -> Result<(), Fa
                 return Err(e.into());
             }
             _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// After the kernel let go of the upper: makes it durable as asked, and takes away the mark by which a volatile
-/// mount says that it was not unmounted cleanly. It was.
-fn finish(lease: &Lease) -> Result<(), Failure> {
-    let record = lease.record();
-    if record.config.durability == Durability::Ordered {
-        return Ok(());
-    }
-    let failed =
-        |what: &str, path: &Path, e: io::Error| Failure::new(format!("{what} {}: {e}", path.display()));
-    let upper = record.upper();
-    std::fs::File::open(&upper)
-        .and_then(|dir| Ok(rustix::fs::syncfs(dir)?))
-        .map_err(|e| failed("sync", &upper, e))?;
-    if record.config.durability != Durability::Volatile {
-        return Ok(());
-    }
-    let works = record.dir.join("works");
-    let split = std::fs::read_dir(&works).map_err(|e| failed("read", &works, e))?;
-    for work in split.flatten().map(|entry| entry.path()).chain([record.work()]) {
-        let [inner, incompat, volatile] =
-            ["work", "work/incompat", "work/incompat/volatile"].map(|p| work.join(p));
-        // The kernel makes them with no permissions at all.
-        for dir in [&inner, &incompat, &volatile] {
-            match std::fs::set_permissions(dir, Permissions::from_mode(0o700)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("open", dir, e)),
-                _ => {}
-            }
-        }
-        for dir in [volatile.join("dirty"), volatile, incompat] {
-            let removed = match std::fs::remove_dir(&dir) {
-                Err(e) if e.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(&dir),
-                removed => removed,
-            };
-            match removed {
-                // Other marks may stand beside it.
-                Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-                    return Err(failed("remove", &dir, e));
-                }
-                _ => {}
-            }
         }
     }
     Ok(())

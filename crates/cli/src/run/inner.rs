@@ -8,12 +8,18 @@ use crate::sys::Signals;
 use rustix::process::Signal;
 use std::io;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 /// Sets up the view, runs the command and gives its exit code.
 pub fn init(mut channel: Channel) -> u8 {
-    match start(&mut channel) {
-        Ok(code) => code,
+    let started = start(&mut channel);
+    match started {
+        Ok(Ok((signals, child))) => {
+            // The command could reach it through /proc.
+            drop(channel);
+            supervise(&signals, &child).unwrap_or(FAILED)
+        }
+        Ok(Err(code)) => code,
         Err(why) => {
             // Nobody is left to tell when even the report fails; the exit code still says it.
             let _ = channel.report(&Outcome::Failed(why));
@@ -22,7 +28,8 @@ pub fn init(mut channel: Channel) -> u8 {
     }
 }
 
-fn start(channel: &mut Channel) -> Result<u8, String> {
+/// The command as a child, or the exit code that stands for why it was not started.
+fn start(channel: &mut Channel) -> Result<Result<(Signals, Child), u8>, String> {
     let say = |what: &str| {
         let what = what.to_owned();
         move |e: io::Error| format!("{what}: {e}")
@@ -31,21 +38,26 @@ fn start(channel: &mut Channel) -> Result<u8, String> {
         .map_err(|e| format!("cannot follow the parent process: {e}"))?;
     let spec = channel.spec().map_err(say("cannot read what to run"))?;
     root::build(&spec)?;
-    enter_workdir(&spec)?;
+    if let Err(why) = enter_workdir(&spec) {
+        channel.report(&Outcome::NotStarted(FAILED, why)).map_err(say("cannot report"))?;
+        return Ok(Err(FAILED));
+    }
     let signals = Signals::block().map_err(say("cannot block signals"))?;
     let (program, arguments) = spec.command.split_first().ok_or("there is no command to run")?;
     let mut command = Command::new(program);
-    let child = match signals.spawn(command.args(arguments).envs(spec.env.iter().cloned())) {
+    // Ours, and of no use where the state cannot be seen.
+    command.args(arguments).env_remove("STRATA_ROOT").envs(spec.env.iter().cloned());
+    let child = match signals.spawn(&mut command) {
         Ok(child) => child,
         Err(e) => {
             let code = if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
             let why = format!("cannot run {}: {e}", Path::new(program).display());
             channel.report(&Outcome::NotStarted(code, why)).map_err(say("cannot report"))?;
-            return Ok(code);
+            return Ok(Err(code));
         }
     };
     channel.report(&Outcome::Started).map_err(say("cannot report"))?;
-    supervise(&signals, &child).map_err(say("cannot wait for the command"))
+    Ok(Ok((signals, child)))
 }
 
 fn enter_workdir(spec: &Spec) -> Result<(), String> {

@@ -10,7 +10,7 @@ mod root;
 pub mod spec;
 mod supervise;
 
-pub use outer::{run, user_namespaces_work};
+pub use outer::{Ended, run, user_namespaces_work};
 pub use root::MOUNT_POINTS;
 
 use spec::Channel;

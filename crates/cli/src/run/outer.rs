@@ -29,6 +29,7 @@ pub struct Ended {
 /// Runs `spec` to its end in a child process. This process stays where it is.
 pub fn run(spec: &Spec) -> io::Result<Ended> {
     tracing::debug!(?spec, "starting a run");
+    sys::keep_descriptors_here()?;
     let mut channel = Channel::new(spec)?;
     let signals = Signals::block()?;
     let code = respawn(ENTER, &channel, &signals)?;

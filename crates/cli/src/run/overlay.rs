@@ -55,7 +55,6 @@ pub fn reason(e: &io::Error) -> &'static str {
             "overlayfs does not take these directories: the upper must not be on overlayfs, FUSE or NFS (dmesg may \
              say more)"
         }
-        Some(libc::ELOOP) => "one layer lies inside another, which the kernel's overlayfs does not stack",
         Some(libc::ESTALE) => "a layer is not the one that this container was mounted with before",
         Some(libc::EBUSY) => "the upper is in use by another mount",
         _ => "the kernel refused the mount",
@@ -65,7 +64,7 @@ pub fn reason(e: &io::Error) -> &'static str {
 fn mount_with(overlay: &Overlay, target: &Path, options: Vec<u8>) -> io::Result<()> {
     let options = CString::new(options)?;
     // Device nodes of a layer or made inside must not open the host's devices.
-    let flags = MountFlags::NODEV;
+    let flags = if overlay.nosuid { MountFlags::NODEV | MountFlags::NOSUID } else { MountFlags::NODEV };
     let mut patience = BUSY_RETRIES;
     loop {
         match rustix::mount::mount(overlay.source.as_os_str(), target, "overlay", flags, options.as_c_str()) {
@@ -107,6 +106,7 @@ mod tests {
             lowers: vec!["/top".into(), "/bottom".into()],
             upper: "/u".into(),
             work: "/w".into(),
+            nosuid: false,
             options: vec!["userxattr".into()],
         };
         let text = options(&overlay, &overlay.lowers, &overlay.upper, &overlay.work);

@@ -2,6 +2,7 @@
 
 use super::MOUNT_POINTS;
 use super::spec::{Overlay, Split, View};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use stratafs::store::{ContainerConfig, Record, mount_source};
@@ -45,6 +46,7 @@ pub fn whole(record: &Record, features: Features) -> Overlay {
         lowers: record.config.layers.iter().map(|layer| layer.path.clone().into()).collect(),
         upper: record.upper().into(),
         work: record.work().into(),
+        nosuid: record.config.untrusted.clear_setid,
         options: options(&record.config, features),
     }
 }
@@ -69,6 +71,7 @@ pub fn split(record: &Record, features: Features, lower: &Path, top: Vec<Top>) -
                     lowers: vec![path.into()],
                     upper: record.upper().join(&name).into(),
                     work: works(record, &name).into(),
+                    nosuid: record.config.untrusted.clear_setid,
                     options: options(&record.config, features),
                 };
                 split.overlays.push((name, overlay));
@@ -80,7 +83,50 @@ pub fn split(record: &Record, features: Features, lower: &Path, top: Vec<Top>) -
     View::Split(split)
 }
 
+/// Where the state at `root` shows in a view of `layers`.
+pub fn shown_in<'a>(layers: impl Iterator<Item = &'a Path>, root: &Path) -> Vec<PathBuf> {
+    layers.filter_map(|layer| Some(Path::new("/").join(root.strip_prefix(layer).ok()?))).collect()
+}
+
+/// The topmost of `mounts` that are below `layer`, as paths inside: what an overlay shows as empty directories. Those
+/// that a run covers anyway are left out.
+pub fn empty_inside<'a>(layer: &Path, mounts: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
+    let mut inside: Vec<_> = mounts
+        .filter_map(|mount| mount.strip_prefix(layer).ok())
+        .filter(|path| {
+            !path.as_os_str().is_empty() && !MOUNT_POINTS.iter().any(|point| path.starts_with(point))
+        })
+        .collect();
+    inside.sort();
+    inside.dedup_by(|later, earlier| later.starts_with(earlier));
+    inside.into_iter().map(|path| Path::new("/").join(path)).collect()
+}
+
 /// The work directory of one overlay of a split view.
 pub fn works(record: &Record, name: &OsStr) -> PathBuf {
     record.dir.join("works").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_a_layer_are_named_once_and_as_seen_inside() {
+        let mounts = ["/", "/proc", "/dev/shm", "/home", "/home/a", "/homes", "/var/lib/x", "/tmp/y"];
+        let named = |layer: &str| {
+            let named = empty_inside(Path::new(layer), mounts.iter().map(Path::new));
+            named.into_iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(named("/"), ["/home", "/homes", "/var/lib/x"]);
+        assert_eq!(named("/var"), ["/lib/x"]);
+        assert!(named("/home/a").is_empty());
+    }
+
+    #[test]
+    fn the_state_is_found_in_every_layer_that_holds_it() {
+        let layers = ["/", "/var", "/usr", "/var/lib/strata/containers/c/upper"].map(Path::new);
+        let found = shown_in(layers.into_iter(), Path::new("/var/lib/strata"));
+        assert_eq!(found, ["/var/lib/strata", "/lib/strata"].map(PathBuf::from));
+    }
 }

@@ -11,7 +11,7 @@ use rustix::mount::{
 };
 use std::fmt::Display;
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ pub fn build(spec: &Spec) -> Result<(), String> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(step("cannot make mounts private"))?;
     let devices = device_mounts()?;
+    let terminal = terminal();
     let sys = clone_tree("/sys").map_err(step("cannot clone /sys"))?;
     let stage = Path::new(&spec.stage);
     match &spec.view {
@@ -53,14 +54,14 @@ pub fn build(spec: &Spec) -> Result<(), String> {
     if spec.as_user.is_none() {
         shield_proc().map_err(step("cannot make /proc/sys read-only"))?;
     }
-    build_dev(devices, spec.as_user.is_none())?;
+    build_dev(devices, terminal, spec.as_user.is_none())?;
     let tmp = new_mount(
         "tmpfs",
         &[("mode", "1777")],
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
     );
     attach(&tmp.map_err(step("cannot make the private /tmp"))?, "/tmp")?;
-    hide(Path::new(&spec.hidden))
+    spec.hidden.iter().try_for_each(|dir| hide(Path::new(dir)))
 }
 
 fn no_programs() -> MountAttrFlags {
@@ -134,14 +135,15 @@ fn new_mount(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -
 }
 
 /// What is at `path` and mounted below it, as a mount that is not attached yet.
-fn clone_tree(path: &str) -> io::Result<OwnedFd> {
+fn clone_tree(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    Ok(rustix::mount::open_tree(rustix::fs::CWD, path, flags)?)
+    Ok(rustix::mount::open_tree(rustix::fs::CWD, path.as_ref(), flags)?)
 }
 
 /// Attaches a mount to a directory of the new root that must be one, not a link to one.
-fn attach(mount: &OwnedFd, at: &str) -> Result<(), String> {
+fn attach(mount: &OwnedFd, at: impl AsRef<Path>) -> Result<(), String> {
+    let at = at.as_ref();
     let attached = (|| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open(at, flags, Mode::empty())?;
@@ -150,9 +152,9 @@ fn attach(mount: &OwnedFd, at: &str) -> Result<(), String> {
     })();
     attached.map_err(|e| match e {
         rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => {
-            format!("{at} in the layers is not a directory")
+            format!("{} in the layers is not a directory", at.display())
         }
-        e => format!("cannot mount {at}: {e}"),
+        e => format!("cannot mount {}: {e}", at.display()),
     })
 }
 
@@ -179,21 +181,39 @@ fn device_mounts() -> Result<Vec<(&'static str, OwnedFd)>, String> {
     let there = |name: &&str| Path::new("/dev").join(name).exists();
     let cloned = |name| {
         let mount =
-            clone_tree(&format!("/dev/{name}")).map_err(step(format_args!("cannot clone /dev/{name}")))?;
+            clone_tree(format!("/dev/{name}")).map_err(step(format_args!("cannot clone /dev/{name}")))?;
         Ok((name, mount))
     };
     DEVICES.into_iter().filter(there).map(cloned).collect()
 }
 
+/// The caller's terminal, where it has one whose name is known here: programs look for theirs below `/dev`.
+fn terminal() -> Option<OwnedFd> {
+    let standard = [
+        (io::stdin().is_terminal(), "/proc/self/fd/0"),
+        (io::stdout().is_terminal(), "/proc/self/fd/1"),
+        (io::stderr().is_terminal(), "/proc/self/fd/2"),
+    ];
+    let (_, link) = standard.into_iter().find(|(is_terminal, _)| *is_terminal)?;
+    let path = fs::read_link(link).ok().filter(|path| path.starts_with("/dev"))?;
+    clone_tree(path).ok()
+}
+
 /// A small `/dev` of its own: the devices above, terminals, shared memory and the usual links.
-fn build_dev(devices: Vec<(&'static str, OwnedFd)>, privileged: bool) -> Result<(), String> {
+fn build_dev(
+    devices: Vec<(&'static str, OwnedFd)>,
+    terminal: Option<OwnedFd>,
+    privileged: bool,
+) -> Result<(), String> {
     let failed = || step("cannot fill /dev");
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     // Not sticky: the kernel refuses to open what others own in such directories for writing (protected_regular).
-    let dev = new_mount("tmpfs", &[("mode", "0755"), ("size", "64k")], attributes)
-        .map_err(step("cannot mount /dev"))?;
+    let nodev = attributes | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let dev =
+        new_mount("tmpfs", &[("mode", "0755"), ("size", "64k")], nodev).map_err(step("cannot mount /dev"))?;
     attach(&dev, "/dev")?;
-    for (name, mount) in devices {
+    // Device nodes made beside them open nothing.
+    for (name, mount) in devices.into_iter().chain(terminal.map(|mount| ("console", mount))) {
         let path = format!("/dev/{name}");
         fs::File::create_new(&path).map_err(failed())?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -227,11 +247,13 @@ fn build_dev(devices: Vec<(&'static str, OwnedFd)>, privileged: bool) -> Result<
 
 /// Covers a directory, where it can be seen, with an empty read-only one.
 fn hide(dir: &Path) -> Result<(), String> {
-    let Some(at) = dir.to_str().filter(|_| dir.is_dir()) else { return Ok(()) };
+    if !dir.is_dir() {
+        return Ok(());
+    }
     let empty = new_mount(
         "tmpfs",
         &[("mode", "0555"), ("size", "4k")],
         no_programs() | MountAttrFlags::MOUNT_ATTR_RDONLY,
     );
-    attach(&empty.map_err(step("cannot hide the state directory"))?, at)
+    attach(&empty.map_err(step("cannot hide the state directory"))?, dir)
 }

@@ -15,8 +15,8 @@ pub struct Spec {
     pub view: View,
     /// An empty directory to build the new root on.
     pub stage: OsString,
-    /// A directory that must look empty inside: the state of all containers.
-    pub hidden: OsString,
+    /// Where the state of all containers would show inside: covered by empty directories.
+    pub hidden: Vec<OsString>,
     /// Where to start.
     pub workdir: OsString,
     /// True when `workdir` was asked for, so that its absence inside is an error; else the root will do.
@@ -59,6 +59,8 @@ pub struct Overlay {
     pub upper: OsString,
     /// The kernel's own.
     pub work: OsString,
+    /// Setuid bits and capabilities have no effect: the layers are not trusted.
+    pub nosuid: bool,
     /// The other options.
     pub options: Vec<String>,
 }

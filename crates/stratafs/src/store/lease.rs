@@ -2,8 +2,10 @@
 //! container's `lock` file, so that the kernel releases it whenever the holder ends; a mount of the container
 //! by the kernel outlives its maker and counts as use as well.
 
-use super::{ContainerName, Record};
+use super::{ContainerName, Record, settle};
 use crate::{Error, ErrorKind, Result, mountinfo};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{File, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +30,18 @@ impl Lease {
         if let Some(mount) = mount_of(dir)? {
             return Err(busy(name).because(format!("it is mounted at {}", mount.display())));
         }
-        Ok(Self { _lock: lock, record: Record::read(name, dir)? })
+        let record = Record::read(name, dir)?;
+        settle::begin(&record)?;
+        Ok(Self { _lock: lock, record })
+    }
+
+    /// Makes a volatile or strict container durable after it was written to, by this library or a mount, and
+    /// takes away the mark of a volatile one that it was not closed. An ordered one needs nothing.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn settle(&self) -> Result<()> {
+        settle::settle(&self.record)
     }
 
     /// Takes the container for removal: its configuration may be damaged.
@@ -67,11 +80,19 @@ pub(super) fn is_in_use(name: &ContainerName, dir: &Path) -> Result<bool> {
 fn lock(name: &ContainerName, dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let failed = |e: std::io::Error| Error::io(e, "lock").about(path.as_os_str().as_bytes());
-    let file = match File::options().write(true).open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !dir.exists() => return Err(unknown(name)),
-        Err(e) => return Err(failed(e)),
+    // Never a link, and a fifo planted there must not block. Reading is enough, on a read-only disk too.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |flags| rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map(File::from);
+    let file = match open(flags) {
+        Err(Errno::NOENT) if !dir.exists() => return Err(unknown(name)),
+        // Somebody removed it; without one the container could not even be thrown away.
+        Err(Errno::NOENT) => open(flags | OFlags::CREATE).map_err(|e| failed(e.into()))?,
+        opened => opened.map_err(|e| failed(e.into()))?,
     };
+    if !file.metadata().map_err(failed)?.is_file() {
+        let corrupt = Error::new(ErrorKind::Corrupt, "lock").about(path.as_os_str().as_bytes());
+        return Err(corrupt.because("something else stands where the lock file has to be: remove it"));
+    }
     // A listing holds the lock for a moment to see whether it is free: that is not use.
     for patience in (0..10).rev() {
         match file.try_lock() {

@@ -1,43 +1,100 @@
 //! `fs cat`, `put` and `get`: bytes in and out, streamed. Trees go directory by directory, without recursion;
 //! links are copied and never followed.
 
-use crate::failure::Failure;
+use crate::failure::{ERROR, Failure, Outcome};
+use crate::text::{kind_word, shown};
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use stratafs::{Container, ErrorKind, File, Kind, OpenOptions, SetTime, Time};
 
 const BUFFER: usize = 1 << 18;
 
+fn inside<'a>(path: &'a Path, what: &'a str) -> impl Fn(io::Error) -> Failure + 'a {
+    move |e| Failure::new(format!("{what} {} in the container: {e}", shown(path.as_os_str().as_bytes())))
+}
+
 fn on_host<'a>(path: &'a Path, what: &'a str) -> impl Fn(io::Error) -> Failure + 'a {
-    move |e| Failure::new(format!("{what} {} on the host: {e}", path.display()))
+    move |e| Failure::new(format!("{what} {} on the host: {e}", shown(path.as_os_str().as_bytes())))
 }
 
 /// Writes a file to standard output.
 pub fn cat(container: &Container, path: &Path) -> Result<(), Failure> {
-    stream(&mut container.open(path)?, &mut io::stdout().lock())
+    refuse_special(container, path)?;
+    stream(&mut container.open(path)?, inside(path, "read"), &mut io::stdout().lock(), Failure::from)
 }
 
-fn stream(from: &mut impl Read, to: &mut impl Write) -> Result<(), Failure> {
+/// Refuses devices, pipes and sockets: nothing of a container is opened on the host in its place.
+pub fn refuse_special(container: &Container, path: &Path) -> Result<(), Failure> {
+    match container.metadata(path) {
+        Ok(meta) if is_special(meta.file_type()) => Err(special(path, kind_word(meta.file_type()))),
+        // What cannot be looked at cannot be opened either, which says why.
+        _ => Ok(()),
+    }
+}
+
+fn is_special(kind: Kind) -> bool {
+    !matches!(kind, Kind::File | Kind::Dir | Kind::Symlink)
+}
+
+fn special(path: &Path, kind: &str) -> Failure {
+    Failure::new(format!("{}: not a file, directory or link ({kind})", shown(path.as_os_str().as_bytes())))
+}
+
+fn stream(
+    from: &mut impl Read,
+    cannot_read: impl Fn(io::Error) -> Failure,
+    to: &mut impl Write,
+    cannot_write: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = match from.read(&mut buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            read => read?,
+            read => read.map_err(&cannot_read)?,
         };
         match buffer.get(..read) {
-            Some([]) | None => return Ok(to.flush()?),
-            Some(bytes) => to.write_all(bytes)?,
+            Some([]) | None => return to.flush().map_err(&cannot_write),
+            Some(bytes) => to.write_all(bytes).map_err(&cannot_write)?,
         }
     }
 }
 
+/// Gives the code for a tree of which some entries may have been left out.
+fn code(complete: bool) -> u8 {
+    if complete { 0 } else { ERROR }
+}
+
+/// Copies with `fill` into the file at `to`, which is removed again when it was made for this and that fails.
+fn put_into(
+    container: &Container,
+    to: &Path,
+    fill: impl FnOnce(&mut File) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    refuse_special(container, to)?;
+    let new = container.metadata(to).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let mut options = OpenOptions::new();
+    let mut target = container.open_with(to, options.write(true).create(true).truncate(true))?;
+    fill(&mut target).map_err(|failure| {
+        drop(target);
+        let state = match new && container.remove_file(to).is_ok() {
+            true => "nothing was kept of it",
+            false => "the file is incomplete now",
+        };
+        Failure::new(format!("{}; {state}", failure.message))
+    })
+}
+
 /// Copies from the host into the container.
-pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Result<(), Failure> {
+pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Outcome {
     if from == Path::new("-") {
-        return stream(&mut io::stdin().lock(), &mut container.create(to)?);
+        let cannot_read = |e| Failure::new(format!("standard input: {e}"));
+        let fill =
+            |target: &mut File| stream(&mut io::stdin().lock(), cannot_read, target, inside(to, "write"));
+        return put_into(container, to, fill).map(|()| 0);
     }
     let meta = if recursive { fs::symlink_metadata(from) } else { fs::metadata(from) };
     let meta = meta.map_err(on_host(from, "read"))?;
@@ -52,6 +109,7 @@ pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Re
     let mut queue = VecDeque::from([(from.to_owned(), to, meta)]);
     // Directories get their times last, when nothing is made in them any more.
     let mut dirs = Vec::new();
+    let mut complete = true;
     while let Some((from, to, meta)) = queue.pop_front() {
         if meta.is_dir() {
             match container.create_dir(&to) {
@@ -65,6 +123,13 @@ pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Re
                 queue.push_back((entry.path(), to.join(entry.file_name()), meta));
             }
             dirs.push((to, meta));
+        } else if !meta.is_file() && !meta.is_symlink() {
+            let failure = special(&from, "on the host");
+            if !recursive {
+                return Err(failure);
+            }
+            crate::complain(&failure);
+            complete = false;
         } else {
             put_one(container, &from, &to, &meta)?;
         }
@@ -73,7 +138,7 @@ pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Re
         container.set_permissions(&dir, meta.mode())?;
         set_times(container, &dir, &meta)?;
     }
-    Ok(())
+    Ok(code(complete))
 }
 
 fn set_times(container: &Container, path: &Path, meta: &fs::Metadata) -> Result<(), Failure> {
@@ -88,18 +153,17 @@ fn put_one(container: &Container, from: &Path, to: &Path, meta: &fs::Metadata) -
         container.symlink(fs::read_link(from).map_err(failed)?, to)?;
         return set_times(container, to, meta);
     }
-    if !meta.is_file() {
-        return Err(Failure::new(format!("{}: not a file, directory or link", from.display())));
-    }
     let mut source = fs::File::open(from).map_err(&failed)?;
-    let mut options = OpenOptions::new();
-    let mut target = container.open_with(to, options.write(true).create(true).truncate(true).mode(0o600))?;
-    if meta.blocks().saturating_mul(512) < meta.len() {
-        put_sparse(&source, &target, meta.len()).map_err(failed)?;
-    } else {
-        stream(&mut source, &mut target)?;
-    }
-    target.set_permissions(meta.mode())?;
+    put_into(container, to, |target| {
+        // Nobody else sees the content before the mode is right.
+        target.set_permissions(0o600)?;
+        if meta.blocks().saturating_mul(512) < meta.len() {
+            put_sparse(&source, target, meta.len()).map_err(inside(to, "write"))?;
+        } else {
+            stream(&mut source, &failed, target, inside(to, "write"))?;
+        }
+        Ok(target.set_permissions(meta.mode())?)
+    })?;
     set_times(container, to, meta)
 }
 
@@ -124,9 +188,9 @@ fn put_sparse(source: &fs::File, target: &File, len: u64) -> io::Result<()> {
 }
 
 /// Copies from the container to the host.
-pub fn get(container: &Container, from: &Path, to: &Path, recursive: bool) -> Result<(), Failure> {
+pub fn get(container: &Container, from: &Path, to: &Path, recursive: bool) -> Outcome {
     if to == Path::new("-") {
-        return cat(container, from);
+        return cat(container, from).map(|()| 0);
     }
     let meta = if recursive { container.symlink_metadata(from) } else { container.metadata(from) }?;
     if meta.is_dir() && !recursive {
@@ -136,6 +200,7 @@ pub fn get(container: &Container, from: &Path, to: &Path, recursive: bool) -> Re
         Some(name) => to.join(name),
         None => to.to_owned(),
     };
+    let mut complete = true;
     let mut queue: VecDeque<(PathBuf, PathBuf)> = VecDeque::from([(from.to_owned(), to)]);
     while let Some((from, to)) = queue.pop_front() {
         let meta = if recursive { container.symlink_metadata(&from) } else { container.metadata(&from) }?;
@@ -151,12 +216,17 @@ pub fn get(container: &Container, from: &Path, to: &Path, recursive: bool) -> Re
                 symlink(container.read_link(&from)?, &to).map_err(on_host(&to, "create"))?;
             }
             Kind::File => get_file(container, &from, &to, meta.mode())?,
-            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                return Err(Failure::new(format!("{}: not a file, directory or link", from.display())));
+            kind @ (Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block) => {
+                let failure = special(&from, kind_word(kind));
+                if !recursive {
+                    return Err(failure);
+                }
+                crate::complain(&failure);
+                complete = false;
             }
         }
     }
-    Ok(())
+    Ok(code(complete))
 }
 
 /// A directory that is there already must really be one: a link in its place would lead outside.
@@ -182,6 +252,6 @@ fn get_file(container: &Container, from: &Path, to: &Path, mode: u32) -> Result<
     let mut options = fs::OpenOptions::new();
     let opened = options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags).open(to);
     let mut target = opened.map_err(&failed)?;
-    stream(&mut source, &mut target)?;
+    stream(&mut source, inside(from, "read"), &mut target, &failed)?;
     target.set_permissions(fs::Permissions::from_mode(mode & 0o777)).map_err(failed)
 }
