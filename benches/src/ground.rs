@@ -3,13 +3,13 @@
 use crate::mounts::Mounted;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat, statfs};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Bytes of a loop image; the file is sparse.
-const IMAGE: u64 = 4 << 30;
+/// MiB of a loop image.
+const IMAGE: usize = 1536;
 /// Files from this size on give their space back early.
 const LARGE: u64 = 1 << 20;
 
@@ -23,10 +23,11 @@ pub enum Image {
 }
 
 impl Image {
+    /// The command and its options; what was allocated for the image must stay.
     fn mkfs(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]),
-            Self::Xfs => ("mkfs.xfs", &["-q", "-m", "reflink=1"]),
+            Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-i", "8192", "-E", "nodiscard,lazy_itable_init=0"]),
+            Self::Xfs => ("mkfs.xfs", &["-q", "-K", "-m", "reflink=1"]),
         }
     }
 }
@@ -59,7 +60,7 @@ impl Ground {
         let made = || -> io::Result<Self> {
             let dir = TempDir::new()?;
             let image = dir.path().join("image");
-            fs::File::create(&image)?.set_len(IMAGE)?;
+            fill(&image)?;
             let (command, options) = kind.mkfs();
             let made = Command::new(command).args(options).arg(&image).status()?;
             if !made.success() {
@@ -142,6 +143,16 @@ impl Drop for Scrap {
 /// When the host refuses.
 pub fn whiteout(at: &Path) {
     mknodat(CWD, at, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).expect("make a whiteout");
+}
+
+/// Writes an image out: whoever writes first to a block of a sparse file pays for its allocation.
+fn fill(image: &Path) -> io::Result<()> {
+    let mut file = fs::File::create(image)?;
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..IMAGE {
+        file.write_all(&zeros)?;
+    }
+    file.sync_all()
 }
 
 fn name_of(path: &Path) -> &'static str {

@@ -1,11 +1,14 @@
 //! Prints the results of the last `cargo bench` as Markdown: a table for each group, with medians and how long this
-//! project takes in relation to each baseline; then the figures that the project wants to reach.
+//! project takes in relation to each baseline; before them the figures that the project wants to reach. With the name
+//! of a Markdown file, everything in it after the line [`MARK`] is replaced by them.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Nanoseconds by system and case.
 type Group = BTreeMap<String, BTreeMap<String, f64>>;
@@ -37,26 +40,70 @@ const FIGURES: [(&str, &str, &str, &str, f64); 9] = [
     ("100 changes over 60,000 entries", "strata, changes()", "strata, walk", "first", 0.01),
 ];
 
-fn main() {
+/// Above this line a document is written by hand.
+const MARK: &str = "<!-- from here on: bench-table -->";
+
+fn main() -> ExitCode {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let mut groups = BTreeMap::new();
     collect(&target.join("criterion"), &mut groups);
     if groups.is_empty() {
         eprintln!("no results below {}: run `cargo bench -p stratafs-benches` first", target.display());
-        std::process::exit(1);
+        return ExitCode::FAILURE;
     }
+    let mut text = machine();
+    text += &figures(&groups);
     for (name, group) in &groups {
-        print(name, group);
+        text += &table(name, group);
     }
-    println!("### Figures\n\n| | case | beside | quotient | wanted | |\n|---|---|---|---|---|---|");
+    let Some(document) = env::args_os().nth(1) else {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    };
+    match replace(Path::new(&document), &text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{}: {e}", document.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn replace(document: &Path, text: &str) -> io::Result<()> {
+    let old = fs::read_to_string(document)?;
+    let Some((head, _)) = old.split_once(MARK) else {
+        return Err(io::Error::other(format!("there is no line {MARK}")));
+    };
+    fs::write(document, format!("{head}{MARK}\n\n{}\n", text.trim_end()))
+}
+
+/// Where this runs.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = read("/proc/cpuinfo");
+    let model =
+        info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, m)| m);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let version = kernel.split('-').next().unwrap_or_default();
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("Machine: {cpus} cores of {model}, Linux {version}, load {load} when the table was made.\n\n")
+}
+
+fn figures(groups: &BTreeMap<String, Group>) -> String {
+    let mut text =
+        "## Figures\n\n| | case | beside | quotient | wanted at most | |\n|---|---|---|---|---|---|\n"
+            .to_owned();
     for (group, ours, theirs, case, wanted) in FIGURES {
         let time = |system| groups.get(group).and_then(|g| g.get(system)).and_then(|s| s.get(case));
         if let (Some(ours), Some(other)) = (time(ours), time(theirs)) {
             let quotient = ours / other;
             let verdict = if quotient <= wanted { "reached" } else { "missed" };
-            println!("| {group} | {case} | {theirs} | {quotient:.3} | {wanted} | {verdict} |");
+            text += &format!("| {group} | {case} | {theirs} | {quotient:.3} | {wanted} | {verdict} |\n");
         }
     }
+    text + "\n"
 }
 
 /// Takes in all results below `dir`, wherever criterion put them.
@@ -81,13 +128,14 @@ fn take(new: &Path, groups: &mut BTreeMap<String, Group>) -> Option<()> {
     Some(())
 }
 
-fn print(name: &str, group: &Group) {
+fn table(name: &str, group: &Group) -> String {
     let mut systems: Vec<_> = group.keys().map(String::as_str).collect();
     systems.sort_by_key(|system| SYSTEMS.iter().position(|known| known == system));
     let mut cases: Vec<_> = group.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
     cases.sort_by_key(|case| case_order(case));
     cases.dedup();
-    println!("### {name}\n\n| | {} |\n|---|{}", systems.join(" | "), "---|".repeat(systems.len()));
+    let (columns, rule) = (systems.join(" | "), "---|".repeat(systems.len()));
+    let mut text = format!("## {name}\n\n| | {columns} |\n|---|{rule}\n");
     for case in cases {
         let time = |system: &str| group.get(system).and_then(|times| times.get(case)).copied();
         let ours = systems.first().and_then(|first| time(first));
@@ -96,9 +144,9 @@ fn print(name: &str, group: &Group) {
             (Some(theirs), _) => human(theirs),
             (None, _) => "–".to_owned(),
         });
-        println!("| {case} | {} |", cells.collect::<Vec<_>>().join(" | "));
+        text += &format!("| {case} | {} |\n", cells.collect::<Vec<_>>().join(" | "));
     }
-    println!();
+    text + "\n"
 }
 
 /// Durabilities by what they promise; other cases by their words and numbers.
