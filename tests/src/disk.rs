@@ -4,6 +4,7 @@ use crate::need;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Enough for what tests write, and for the smallest XFS. The file is sparse.
 const IMAGE_LEN: u64 = 400 << 20;
@@ -82,14 +83,30 @@ impl Disk {
         run("xfs_io", &["-x", "-c", "shutdown", &at.display().to_string()]).expect("shut down");
     }
 
-    /// Mounts again, which replays the journal. Nothing may be open on it.
+    /// Mounts again, which replays the journal. Nothing of this process may be open on it; others may hold it for a
+    /// moment, such as a mount namespace that was copied, and then it is the dead file system that is mounted again.
     ///
     /// # Panics
-    /// When it is in use, or does not mount any more.
+    /// When it does not come up again.
     pub fn restart(&mut self) {
-        run("umount", &[&self.path().display().to_string()]).expect("unmount");
-        self.mounted = false;
-        self.mount().expect("mount again");
+        let mut said = String::new();
+        for _ in 0..200 {
+            let at = self.path().display().to_string();
+            let unmounted = if self.mounted { run("umount", &[&at]) } else { Ok(()) };
+            match unmounted {
+                Ok(()) => {
+                    self.mounted = false;
+                    match self.mount() {
+                        Ok(()) if File::create(self.path().join("alive")).is_ok() => return,
+                        Ok(()) => said = "it is still shut down".into(),
+                        Err(error) => said = error,
+                    }
+                }
+                Err(error) => said = error,
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the file system does not come up again: {said}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bad input: each is a clear error that names the thing; nothing is half done, nothing outside is touched, and
 //! nothing panics.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use std::fs;

@@ -1,6 +1,7 @@
 //! What went wrong in systems of this kind, each as a test that would have caught it: nothing of a layer or of a
 //! caller leads outside.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags as Host, XattrFlags, lsetxattr, mknodat, renameat_with};
 use std::fs;
@@ -394,7 +395,7 @@ fn cve_2019_5736_descriptors_are_closed_by_exec_and_bounded() {
             }
             _ => Some(view.open(&file, Access::read(), &caller).unwrap()),
         };
-        if n % 97 == 0 || n < 20 {
+        if n.is_multiple_of(97) || n < 20 {
             for (path, closed) in descriptors(&place.at("")) {
                 assert!(closed, "{} stays open over exec", path.display());
             }

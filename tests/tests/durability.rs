@@ -1,6 +1,8 @@
 //! The promises about crashes, on file systems that lose their power at a random moment: `ordered` never shows an
 //! empty or torn file, `strict` keeps what was acknowledged, fsync keeps data. A run without any of that must lose
 //! something, or this test could not fail.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
