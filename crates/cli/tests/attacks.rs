@@ -249,6 +249,18 @@ fn setuid_files_of_untrusted_layers_have_no_effect() {
 }
 
 #[test]
+fn a_command_cannot_set_the_clock_or_load_modules() {
+    each_way(|s| {
+        let out = s.run(&["run", "--rm", "--", "grep", "CapEff", "/proc/self/status"]).ok();
+        let effective = u64::from_str_radix(out.trim().trim_start_matches("CapEff:").trim(), 16).unwrap();
+        // Modules (16), raw input and output (17), time (25), the kernel's log (34); a user namespace gives none of
+        // them over the host.
+        let missing: u64 = 1 << 16 | 1 << 17 | 1 << 25 | 1 << 34;
+        assert!(effective & missing == 0 || s.run(&["info", "--json"]).json()["sys_admin"] == false, "{out}");
+    });
+}
+
+#[test]
 fn a_terminal_is_one_inside_too() {
     if Command::new("script").arg("--version").output().is_err() {
         return skip("script(1), for a terminal");

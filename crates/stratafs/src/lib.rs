@@ -61,6 +61,11 @@ pub use stratafs_dir::{
 };
 pub use stratafs_mem::{LayerBuilder, MemLayer, MemScratch};
 
+/// The example in the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
+
 /// An object of a [`Container`], for its [`View`].
 pub type Inode = stratafs_core::Inode<AnyLayer, AnyScratch>;
 /// An open file of a [`Container`]'s [`View`].

@@ -5,7 +5,9 @@ use super::spec::{Channel, Outcome, Spec};
 use super::supervise::supervise;
 use super::{CANNOT_EXECUTE, FAILED, NOT_FOUND, root};
 use crate::sys::Signals;
+use rustix::io::Errno;
 use rustix::process::Signal;
+use rustix::thread::CapabilitySet;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -42,6 +44,9 @@ fn start(channel: &mut Channel) -> Result<Result<(Signals, Child), u8>, String> 
         channel.report(&Outcome::NotStarted(FAILED, why)).map_err(say("cannot report"))?;
         return Ok(Err(FAILED));
     }
+    if spec.as_user.is_none() {
+        renounce_the_host().map_err(say("cannot give up capabilities"))?;
+    }
     let signals = Signals::block().map_err(say("cannot block signals"))?;
     let (program, arguments) = spec.command.split_first().ok_or("there is no command to run")?;
     let mut command = Command::new(program);
@@ -58,6 +63,21 @@ fn start(channel: &mut Channel) -> Result<Result<(Signals, Child), u8>, String> 
     };
     channel.report(&Outcome::Started).map_err(say("cannot report"))?;
     Ok(Ok((signals, child)))
+}
+
+/// Takes from the command what changes the host and no file: its clock, kernel, ports and log. In a user namespace
+/// nobody has these.
+fn renounce_the_host() -> io::Result<()> {
+    for capability in
+        [CapabilitySet::SYS_MODULE, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_TIME, CapabilitySet::SYSLOG]
+    {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // Without CAP_SETPCAP somebody else has limited this process already.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 fn enter_workdir(spec: &Spec) -> Result<(), String> {
