@@ -95,6 +95,14 @@ impl Caller {
         Err(Error::new(ErrorKind::NotPermitted, "remove").because("the directory is sticky and another's"))
     }
 
+    /// The mode of a file after the caller wrote to it or changed its owner: no setuid, and no setgid where it
+    /// means privilege or the group is not the caller's.
+    #[must_use]
+    pub fn mode_after_write(&self, attr: &Attr) -> u32 {
+        let cleared = without_privilege(attr.mode);
+        if self.privileged || self.in_group(attr.gid) { cleared } else { cleared & !0o2000 }
+    }
+
     /// Checks a change of attributes by the rules of chmod(2), chown(2) and utimensat(2), and completes it:
     /// a change of owner clears setuid and setgid, a foreign group loses setgid.
     ///
@@ -131,19 +139,19 @@ impl Caller {
         if let Some(mode) = &mut set.mode {
             *mode &= 0o7777;
             let gid = set.gid.unwrap_or(attr.gid);
-            if !self.privileged && attr.kind != Kind::Dir && !self.in_group(gid) {
+            if !self.privileged && !self.in_group(gid) {
                 *mode &= !0o2000;
             }
         } else if (set.uid.is_some() || set.gid.is_some()) && !matches!(attr.kind, Kind::Dir | Kind::Symlink)
         {
-            let cleared = without_privilege(attr.mode);
+            let cleared = self.mode_after_write(attr);
             set.mode = (cleared != attr.mode).then_some(cleared);
         }
         Ok(set)
     }
 }
 
-/// The mode after a write or a change of owner: no setuid, and no setgid where it means privilege.
+/// A mode without setuid, and without setgid where it means privilege.
 #[must_use]
 pub fn without_privilege(mode: u32) -> u32 {
     let mut cleared = mode & !0o4000;

@@ -6,12 +6,26 @@ use super::object::Inode;
 use super::{View, resolve::caller_access};
 use crate::acl;
 use crate::attr::{Attr, Kind, SetAttr};
-use crate::caller::{Caller, Want, without_privilege};
+use crate::caller::{Caller, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::plan::Durability;
 use crate::scratch::{Scratch, SetXattr, Sync, WriteAt};
 use parking_lot::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The copy-up lock of an object whose owner, mode or extended attributes change; at its end, while the lock is
+/// still held, the change counts.
+pub(crate) struct Changing<'i> {
+    pub lock: MutexGuard<'i, ()>,
+    rights: &'i AtomicU64,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.rights.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 impl<L: Layer, S: Scratch> View<L, S> {
     /// The merged attributes: `id` is the view's own and outlives copy-up, a directory has one link.
@@ -54,18 +68,18 @@ impl<L: Layer, S: Scratch> View<L, S> {
     /// `EPERM`, `EACCES`; `EROFS` without a scratch; what copy-up and the scratch say.
     pub fn set_attr(&self, inode: &Inode<L, S>, set: &SetAttr, caller: &Caller) -> Result<()> {
         let scratch = self.writable("set attributes")?;
-        let before = self.attr(inode)?;
         if set.is_empty() {
             return Ok(());
         }
-        let list = self.xattr(inode, acl::ACCESS).unwrap_or(None);
-        let set = caller.check_set(&before, list.as_deref(), set)?;
-        self.copy_up_parents(inode)?;
-        let lock = inode.0.copy_up.lock();
+        let (changing, (list, set)) = self.lock_checked(inode, || {
+            let list = self.xattr(inode, acl::ACCESS).unwrap_or(None);
+            let set = caller.check_set(&self.attr(inode)?, list.as_deref(), set)?;
+            Ok((list, set))
+        })?;
         if list.is_none() && !inode.is_upper() {
-            return self.copy_up_changed(inode, &set, &lock).map(drop);
+            return self.copy_up_changed(inode, &set, &changing.lock).map(drop);
         }
-        let node = self.copy_up_locked(inode, Need::Metadata, &lock)?;
+        let node = self.copy_up_locked(inode, Need::Metadata, &changing.lock)?;
         if let (Some(mode), Some(list)) = (set.mode, &list) {
             let kept = acl::with_mode(list, mode).filter(|kept| kept != list);
             if let Some(kept) = kept {
@@ -80,6 +94,25 @@ impl<L: Layer, S: Scratch> View<L, S> {
             scratch.sync(&node, Sync::All)?;
         }
         Ok(())
+    }
+
+    /// Takes the copy-up lock of an object whose parents are in the scratch, and what `check` says of it under that
+    /// lock. The check itself comes before, since one that fails must copy nothing up; it is made again when the
+    /// object changed in between.
+    pub(crate) fn lock_checked<'i, T>(
+        &self,
+        inode: &'i Inode<L, S>,
+        check: impl Fn() -> Result<T>,
+    ) -> Result<(Changing<'i>, T)> {
+        loop {
+            let rights = inode.0.rights.load(Ordering::Acquire);
+            let checked = check()?;
+            self.copy_up_parents(inode)?;
+            let lock = inode.0.copy_up.lock();
+            if inode.0.rights.load(Ordering::Acquire) == rights {
+                return Ok((Changing { lock, rights: &inode.0.rights }, checked));
+            }
+        }
     }
 
     /// Cuts a regular file to `len` bytes or grows it with a hole. Copies up only what stays.
@@ -124,9 +157,9 @@ impl<L: Layer, S: Scratch> View<L, S> {
         if caller.privileged || inode.kind() != Kind::File {
             return Ok(());
         }
-        let mode = scratch.attr(node)?.mode;
-        let cleared = without_privilege(mode);
-        if cleared != mode {
+        let attr = scratch.attr(node)?;
+        let cleared = caller.mode_after_write(&attr);
+        if cleared != attr.mode {
             scratch.set_attr(node, &SetAttr { mode: Some(cleared), ..SetAttr::default() })?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::layer::{Layer, ReadAt};
 use crate::scratch::{Allocate, Scratch, Sync, WriteAt};
 use parking_lot::RwLock;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,14 +74,18 @@ impl<L: Layer, S: Scratch> Open<L, S> {
     }
 }
 
+/// No write has been made yet.
+const NEVER: u64 = u64::MAX;
+
 /// An open regular file. All methods may be called from many threads at once.
 pub struct Handle<L: Layer, S: Scratch> {
     view: View<L, S>,
     inode: Inode<L, S>,
     access: Access,
     caller: Caller,
-    /// The first write has taken the privileges that a write takes.
-    stripped: AtomicBool,
+    /// The count of the object's [`rights`](super::object::Object::rights) up to which a write has taken the
+    /// privileges that a write takes.
+    stripped: AtomicU64,
     open: RwLock<Open<L, S>>,
 }
 
@@ -121,7 +125,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             inode: inode.clone(),
             access,
             caller: caller.clone(),
-            stripped: AtomicBool::new(false),
+            stripped: AtomicU64::new(NEVER),
             open: RwLock::new(open),
         })
     }
@@ -208,15 +212,16 @@ impl<L: Layer, S: Scratch> Handle<L, S> {
     }
 
     fn strip(&self) -> Result<()> {
-        if self.stripped.load(Ordering::Relaxed) {
+        if self.stripped.load(Ordering::Relaxed) == self.inode.0.rights.load(Ordering::Acquire) {
             return Ok(());
         }
         let _lock = self.inode.0.copy_up.lock();
+        let rights = self.inode.0.rights.load(Ordering::Acquire);
         let node = self.inode.0.state.read().upper.clone();
         if let Some(node) = node {
             self.view.drop_privilege(&self.inode, &node, &self.caller)?;
         }
-        self.stripped.store(true, Ordering::Relaxed);
+        self.stripped.store(rights, Ordering::Relaxed);
         Ok(())
     }
 

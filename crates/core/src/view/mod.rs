@@ -311,7 +311,8 @@ fn check_root<N>(hit: &Hit<N>, label: &str) -> Result<()> {
 const MOVES_MAX: usize = 64;
 
 impl<L: Layer, S: Scratch> View<L, S> {
-    /// Reads from the scratch's object without stopping those who rename it: when it moved meanwhile, again.
+    /// Reads from the scratch's object without stopping those who rename it: when it moved meanwhile, again. The
+    /// caller does not hold the object's copy-up lock, nor that of any directory's names.
     /// `None` when the object is not in the scratch.
     pub(crate) fn read_upper<T>(
         &self,

@@ -119,6 +119,9 @@ pub(crate) struct Object<L: Layer, S: Scratch> {
     pub epoch: AtomicU64,
     /// Counts the changes of the node by which the scratch's object is reached.
     pub moves: AtomicU64,
+    /// Counts the changes of owner, mode and extended attributes that callers asked for. They are made under the
+    /// copy-up lock, so what was checked before it holds if this is the same after.
+    pub rights: AtomicU64,
     /// Held while the object is copied up or changed in the scratch, and by whoever binds or unbinds its name.
     pub copy_up: Mutex<()>,
     /// Held by appends, so that each finds the end where the last one left it.
@@ -148,6 +151,7 @@ impl<L: Layer, S: Scratch> Object<L, S> {
             slot: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
             moves: AtomicU64::new(0),
+            rights: AtomicU64::new(0),
             copy_up: Mutex::new(()),
             append: Mutex::new(()),
             state: RwLock::new(state),

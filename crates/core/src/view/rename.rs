@@ -92,11 +92,11 @@ impl<L: Layer, S: Scratch> View<L, S> {
             _ => {}
         }
         self.check_loops(from_dir, to_dir, &src, dst.as_ref(), exchange)?;
-        self.may_rename(from_dir, to_dir, &src, dst.as_ref(), exchange, caller)?;
         if dst.as_ref() == Some(&src) {
-            // Two names of one object: rename(2) leaves both.
+            // Two names of one object: rename(2) leaves both, and Linux asks for no rights to it.
             return Ok(true);
         }
+        self.may_rename(from_dir, to_dir, &src, dst.as_ref(), exchange, caller)?;
         let from_node = self.copy_up(from_dir, Need::Metadata)?;
         let to_node = self.copy_up(to_dir, Need::Metadata)?;
         self.copy_up(&src, Need::Metadata)?;
@@ -347,12 +347,17 @@ impl<L: Layer, S: Scratch> View<L, S> {
         let scratch = self.writable("rename")?;
         let is_dir = inode.is_dir();
         let merged = is_dir && !inode.lowers().is_empty();
-        let (metacopy, opaque, has_origin, known) = {
+        let (metacopy, opaque, has_origin, known, upper, nlink) = {
             let state = inode.0.state.read();
             let known = state.redirect.as_ref().map(|r| matches!(r, Redirect::Absolute(_)));
-            (inode.kind() == Kind::File && state.is_metacopy(), state.opaque, state.has_origin, known)
+            let metacopy = inode.kind() == Kind::File && state.is_metacopy();
+            (metacopy, state.opaque, state.has_origin, known, state.upper.clone(), state.nlink)
         };
-        let several = metacopy && self.attr(inode)?.nlink > 1;
+        let several = match (nlink, upper) {
+            (Some(nlink), _) => metacopy && nlink > 1,
+            (None, Some(node)) => metacopy && scratch.attr(&node)?.nlink > 1,
+            (None, None) => false,
+        };
         let absolute = !same_dir || several;
         let needs = (merged || metacopy) && (known.is_none() || (absolute && known == Some(false)));
         if needs && !scratch.features().redirect {

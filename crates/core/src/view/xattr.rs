@@ -68,31 +68,38 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 .about(name)
                 .because("value over 64 KiB"));
         }
-        self.may_set_xattr(inode, name, caller)?;
         let access_list = name == acl::ACCESS && !value.is_empty();
-        let mode = match access_list.then(|| acl::mode_of(value)) {
+        let bits = match access_list.then(|| acl::mode_of(value)) {
             Some(None) => {
                 return Err(Error::new(ErrorKind::InvalidInput, "setxattr")
                     .about(name)
                     .because("no access list"));
             }
-            Some(Some((bits, _))) => Some(self.attr(inode)?.mode & !0o777 | bits),
+            Some(Some((bits, _))) => Some(bits),
             None => None,
         };
         // Asked before copy-up: a call that must fail leaves nothing behind.
-        match (how, self.xattr(inode, name)?.is_some()) {
-            (SetXattr::Create, true) => {
-                return Err(Error::new(ErrorKind::AlreadyExists, "setxattr").about(name));
+        let (changing, ()) = self.lock_checked(inode, || {
+            self.may_set_xattr(inode, name, caller)?;
+            match (how, self.xattr(inode, name)?.is_some()) {
+                (SetXattr::Create, true) => Err(Error::new(ErrorKind::AlreadyExists, "setxattr").about(name)),
+                (SetXattr::Replace, false) => Err(Error::new(ErrorKind::NoData, "setxattr").about(name)),
+                _ => Ok(()),
             }
-            (SetXattr::Replace, false) => return Err(Error::new(ErrorKind::NoData, "setxattr").about(name)),
-            _ => {}
-        }
-        self.copy_up_parents(inode)?;
-        let lock = inode.0.copy_up.lock();
-        let node = self.copy_up_locked(inode, Need::Metadata, &lock)?;
+        })?;
+        let node = self.copy_up_locked(inode, Need::Metadata, &changing.lock)?;
+        let mode = match bits {
+            Some(bits) => {
+                let before = scratch.attr(&node)?;
+                // As chmod(2) does: no setgid of a group that the caller is not in.
+                let keeps = caller.privileged || caller.in_group(before.gid);
+                Some(before.mode & if keeps { 0o7000 } else { 0o5000 } | bits)
+            }
+            None => None,
+        };
         scratch.set_xattr(&node, name, value, how)?;
-        if let Some(mode) = mode {
-            scratch.set_attr(&node, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+        if mode.is_some() {
+            scratch.set_attr(&node, &SetAttr { mode, ..SetAttr::default() })?;
         }
         self.sync_if_strict(scratch, &node)
     }
@@ -104,17 +111,20 @@ impl<L: Layer, S: Scratch> View<L, S> {
     pub fn remove_xattr(&self, inode: &Inode<L, S>, name: &[u8], caller: &Caller) -> Result<()> {
         let scratch = self.writable("removexattr")?;
         check_name("removexattr", name)?;
-        self.may_set_xattr(inode, name, caller)?;
-        if self.xattr(inode, name)?.is_none() {
+        let checked = self.lock_checked(inode, || {
+            self.may_set_xattr(inode, name, caller)?;
+            let missing = || Error::new(ErrorKind::NoData, "removexattr").about(name);
+            self.xattr(inode, name)?.map(drop).ok_or_else(missing)
+        });
+        let changing = match checked {
+            Ok((changing, ())) => changing,
             // Removing an access list that is not there is no error (as the hosts' file systems have it).
-            if name == acl::ACCESS || name == acl::DEFAULT {
+            Err(e) if e.kind() == ErrorKind::NoData && [acl::ACCESS, acl::DEFAULT].contains(&name) => {
                 return Ok(());
             }
-            return Err(Error::new(ErrorKind::NoData, "removexattr").about(name));
-        }
-        self.copy_up_parents(inode)?;
-        let lock = inode.0.copy_up.lock();
-        let node = self.copy_up_locked(inode, Need::Metadata, &lock)?;
+            Err(e) => return Err(e),
+        };
+        let node = self.copy_up_locked(inode, Need::Metadata, &changing.lock)?;
         scratch.remove_xattr(&node, name)?;
         self.sync_if_strict(scratch, &node)
     }
