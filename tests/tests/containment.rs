@@ -345,7 +345,8 @@ fn cve_2026_41579_staging_names_are_taken_by_others() {
     place.assert_untouched();
     drop((d, root, view));
     let view = place.view(Resolver::Auto, "scratch");
-    assert_eq!(fs::read_dir(place.at("scratch/work/work")).unwrap().count(), 0, "leftovers go");
+    let left = fs::read_dir(place.at("scratch/work/work")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| name == "incompat"), "leftovers go");
     assert_eq!(entries(&view, &resolve(&view, "moved").unwrap()).unwrap().len(), 4);
     place.assert_untouched();
 }
@@ -431,7 +432,11 @@ fn cve_2024_9676_fifos_do_not_block() {
         );
         // A fifo takes the place of a file that was looked up.
         let file = resolve(&view, "f").unwrap();
+        let devices = rustix::process::geteuid().is_root();
         for planted in ["fifo", "link", "directory", "device"] {
+            if planted == "device" && !devices {
+                continue;
+            }
             let at = place.at("layer/f");
             fs::remove_file(&at).or_else(|_| fs::remove_dir(&at)).unwrap();
             plant(&at, planted, &place.outside());
