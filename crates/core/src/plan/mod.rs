@@ -1,6 +1,7 @@
 //! Planning: from facts to a bounded list of steps, without I/O. Each verb of the scratch is atomic, and a plan
 //! orders them so that a crash between any two leaves the old state or the new one for everybody who looks
-//! (apart from times of a parent directory). [`exec`] is the only place that runs a plan.
+//! (apart from the time of a parent directory, or of a file whose data is being brought up in place).
+//! [`exec`] is the only place that runs a plan.
 //!
 //! [`exec`]: crate::view
 
