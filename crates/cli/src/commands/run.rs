@@ -50,7 +50,13 @@ fn container(store: &Store, asked: &Run) -> Result<(Record, bool), Failure> {
             found => return Ok((found?, false)),
         }
     }
-    Ok((store.create(asked.name.clone(), config(&asked.new, &["/"]))?, true))
+    let made = store.create(asked.name.clone(), config(&asked.new, &["/"])).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => {
+            Failure::new(format!("{e}; leave the options of a new one out to continue it"))
+        }
+        _ => e.into(),
+    });
+    Ok((made?, true))
 }
 
 fn variables(asked: &[OsString]) -> Result<Vec<(OsString, OsString)>, Failure> {

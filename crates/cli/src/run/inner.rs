@@ -56,7 +56,7 @@ fn start(channel: &mut Channel) -> Result<Result<(Signals, Child), u8>, String> 
         Ok(child) => child,
         Err(e) => {
             let code = if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
-            let why = format!("cannot run {}: {e}", Path::new(program).display());
+            let why = format!("cannot run \"{}\": {e}", Path::new(program).display());
             channel.report(&Outcome::NotStarted(code, why)).map_err(say("cannot report"))?;
             return Ok(Err(code));
         }
