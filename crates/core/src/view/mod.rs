@@ -8,7 +8,7 @@
 //!        └ children, state, caches                 held for moments, never over I/O
 //! ```
 //! Invariants: a name changes its meaning only under the names lock of its directory and the copy-up lock of
-//! what it meant; a step of a plan runs only in [`exec`]; the scratch decides nothing.
+//! what it meant; a step of a plan runs only in `exec`; the scratch decides nothing.
 
 mod attrs;
 mod cache;
