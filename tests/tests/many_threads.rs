@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::spawn;
+use std::thread::{scope, spawn};
 use std::time::Duration;
 use stratafs_core::error::errno::*;
+use stratafs_core::{Caller, Name, New, SetAttr, SetTime, Time};
 use stratafs_testkit::conformance::Bed;
 use stratafs_testkit::generate::{self, Known};
 use stratafs_testkit::op::Op;
 use stratafs_testkit::rng::Rng;
 use stratafs_testkit::view::{ViewSubject, dump};
-use stratafs_testkit::{StackSpec, Subject};
+use stratafs_testkit::{StackSpec, Subject, TreeSpec};
 use stratafs_tests::beds::{self, DirBed, MemBed};
 use stratafs_tests::need;
 
@@ -101,6 +102,51 @@ where
     for n in 0..need::number("STRATAFS_ROUNDS").unwrap_or(default) {
         round::<B>(seed.wrapping_add(n), ops);
     }
+}
+
+/// Copying up what is in a directory puts the directory's times back, and must not take those of a change in between.
+fn times_of_directories<B: Bed>() {
+    const FILES: usize = 300;
+    let mut tree = TreeSpec::new().dir("d");
+    for n in 0..FILES {
+        tree = tree.file(format!("d/{n}"), "x");
+    }
+    let Some(bed) = B::new(&StackSpec::one(tree)) else { return };
+    let view = beds::view(&bed);
+    let root = Caller::root();
+    let dir = view.lookup(&view.root(), Name::new(b"d").unwrap()).unwrap().unwrap();
+    let mtime = || view.attr(&dir).unwrap().mtime;
+    scope(|s| {
+        s.spawn(|| {
+            for n in 0..FILES {
+                let name = n.to_string();
+                let file = view.lookup(&dir, Name::new(name.as_bytes()).unwrap()).unwrap().unwrap();
+                view.set_attr(&file, &SetAttr { mode: Some(0o600), ..SetAttr::default() }, &root).unwrap();
+            }
+        });
+        for n in 0..FILES {
+            let name = format!("new{n}");
+            view.make(&dir, Name::new(name.as_bytes()).unwrap(), &New::file(0o644), &root).unwrap();
+            let made = mtime();
+            assert!((0..20).all(|_| mtime() >= made), "a directory's time went back");
+        }
+        let explicit = Time { secs: i64::from(u32::MAX), nanos: 5 };
+        view.set_attr(&dir, &SetAttr { mtime: Some(SetTime::At(explicit)), ..SetAttr::default() }, &root)
+            .unwrap();
+    });
+    assert_eq!(mtime(), Time { secs: i64::from(u32::MAX), nanos: 5 });
+}
+
+#[test]
+fn times_of_directories_in_memory() {
+    for _ in 0..10 {
+        times_of_directories::<MemBed>();
+    }
+}
+
+#[test]
+fn times_of_directories_in_directories() {
+    times_of_directories::<DirBed>();
 }
 
 #[test]

@@ -80,6 +80,8 @@ impl<L: Layer, S: Scratch> View<L, S> {
             return self.copy_up_changed(inode, &set, &changing.lock).map(drop);
         }
         let node = self.copy_up_locked(inode, Need::Metadata, &changing.lock)?;
+        // Whoever copies up what is in a directory puts its times back.
+        let _names = inode.0.dir.as_ref().map(|part| part.names.write());
         if let (Some(mode), Some(list)) = (set.mode, &list) {
             let kept = acl::with_mode(list, mode).filter(|kept| kept != list);
             if let Some(kept) = kept {

@@ -133,6 +133,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         };
         let mut exec = Exec::new(scratch, self.0.config.untrusted);
         exec.at = parent.as_ref().map(|(dir, name, _)| At { dir, name: name.as_name() });
+        exec.names = place.as_ref().and_then(|(parent, _)| parent.0.dir.as_ref()).map(|part| &part.names);
         exec.seed = Some(Seed {
             kind: attr.kind,
             mode: staging_mode(set.mode.unwrap_or(attr.mode)),
@@ -173,7 +174,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             object.epoch.fetch_add(1, Ordering::Release);
         }
         if let (true, false, Some((parent, _))) = (facts.named, facts.parent_impure, &place) {
-            parent.0.state.write().impure = facts.origin;
+            parent.0.state.write().impure |= facts.origin;
         }
         ran?;
         if facts.indexed {

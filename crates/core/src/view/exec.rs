@@ -11,6 +11,7 @@ use crate::layer::Layer;
 use crate::marks::{Mark, Origin, Redirect};
 use crate::plan::{Plan, Put, Step, Who};
 use crate::scratch::{At, Copied, Scratch, Seed, SetXattr, WriteAt};
+use parking_lot::RwLock;
 
 /// A lower object as the source of a copy.
 pub(crate) struct Source<'a, L: Layer> {
@@ -49,7 +50,10 @@ pub(crate) struct Exec<'a, L: Layer, S: Scratch> {
     pub marked: Vec<(Who, Put)>,
     staged: Option<S::Staged>,
     copied: Option<Copied>,
-    /// The times that are put back, as they were when the run began.
+    /// Held from the moment in which the parent's times are read until they are put back, so that a change of its
+    /// names in between does not lose its time.
+    pub names: Option<&'a RwLock<()>>,
+    /// The times that are put back.
     times: Vec<(Who, Attr)>,
 }
 
@@ -77,6 +81,7 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
             cleared: false,
             staged: None,
             copied: None,
+            names: None,
             times: Vec::new(),
         }
     }
@@ -84,14 +89,17 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
     /// Runs the plan. Whether it succeeds or not, `subject` and `victim` are the objects as they are reached
     /// afterwards.
     pub fn run(&mut self, plan: &Plan) -> Result<()> {
-        for step in plan {
-            if let Step::RestoreTimes(who) = step {
-                let attr = self.scratch.attr(self.node(*who)?)?;
-                self.times.push((*who, attr));
-            }
+        let restores = |who| plan.contains(&Step::RestoreTimes(who));
+        if restores(Who::Subject) {
+            self.note_times(Who::Subject)?;
         }
+        let mut names = None;
         for step in plan {
             tracing::trace!(?step);
+            if matches!(step, Step::Publish(_) | Step::Link(_)) && restores(Who::Parent) {
+                names = self.names.map(|names| names.write());
+                self.note_times(Who::Parent)?;
+            }
             self.step(*step).map_err(|e| e.in_layer(&self.scratch.caps().label))?;
             self.committed |= matches!(
                 step,
@@ -103,6 +111,13 @@ impl<'a, L: Layer, S: Scratch> Exec<'a, L, S> {
                     | Step::Whiteout
             );
         }
+        drop(names);
+        Ok(())
+    }
+
+    fn note_times(&mut self, who: Who) -> Result<()> {
+        let attr = self.scratch.attr(self.node(who)?)?;
+        self.times.push((who, attr));
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //!        └ children, state, caches                 held for moments, never over I/O
 //! ```
 //! Invariants: a name changes its meaning only under the names lock of its directory and the copy-up lock of
-//! what it meant; a step of a plan runs only in `exec`; the scratch decides nothing.
+//! what it meant; a step of a plan runs only in `exec`; the scratch decides nothing. A copy-up takes the names lock
+//! for the step that publishes, since it puts the directory's times back.
 
 mod attrs;
 mod cache;
