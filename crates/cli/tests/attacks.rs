@@ -165,7 +165,7 @@ fn a_command_gets_three_descriptors_and_none_of_our_variables() {
         // What the caller forgot to close is a way out, in the command and in its pid 1.
         let leak = fs::File::open("/").unwrap();
         rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
-        let script = "ls /proc/self/fd; echo; ls /proc/1/fd; env | grep STRATA";
+        let script = "ls /proc/self/fd; echo; ls /proc/1/fd; env | grep STRATA_";
         let out = s.run(&["run", "--rm", "--", "sh", "-c", script]);
         assert_eq!(out.out, "0\n1\n2\n3\n\n0\n1\n2\n", "3 is the listed directory itself: {out:?}");
         let mut command = s.command(&["run", "--rm", "--env", "STRATA_ROOT=/mine", "--", "sh", "-c"]);

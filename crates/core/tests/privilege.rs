@@ -148,3 +148,19 @@ fn a_check_of_the_owner_does_not_outlive_the_ownership() {
         assert_eq!(stolen, 0, "a user made setuid files of root's");
     });
 }
+
+#[test]
+fn attributes_are_shown_to_those_who_may_see_them() {
+    let view = view();
+    let own = at(&view, "own");
+    let root = Caller::root();
+    for name in [&b"trusted.t"[..], b"user.u"] {
+        view.set_xattr(&own, name, b"1", SetXattr::Any, &root).unwrap();
+    }
+    assert_eq!(view.xattr_as(&own, b"trusted.t", &root).unwrap().unwrap(), b"1");
+    assert_eq!(view.xattr_as(&own, b"trusted.t", &user()).unwrap(), None);
+    assert_eq!(view.xattrs_as(&own, &user()).unwrap(), [b"user.u"]);
+    assert_eq!(view.xattr_as(&own, b"user.u", &user()).unwrap().unwrap(), b"1");
+    chmod(&view, "own", 0o200, &root);
+    assert_eq!(view.xattr_as(&own, b"user.u", &user()).unwrap_err().errno(), 13);
+}

@@ -14,11 +14,40 @@ use crate::scratch::{Scratch, SetXattr, Sync};
 
 /// The longest name of an extended attribute in bytes (`XATTR_NAME_MAX`).
 pub const XATTR_NAME_MAX: usize = 255;
+/// Attributes of the privileged.
+const TRUSTED: &[u8] = b"trusted.";
 /// The largest value in bytes (`XATTR_SIZE_MAX`).
 pub const XATTR_SIZE_MAX: usize = 65_536;
 
 impl<L: Layer, S: Scratch> View<L, S> {
-    /// One extended attribute by its full name; `None` when there is none.
+    /// One extended attribute as a caller may see it: `trusted.*` is not there for the unprivileged, and `user.*`
+    /// takes the right to read (xattr(7)).
+    ///
+    /// # Errors
+    /// `EACCES`; as [`View::xattr`].
+    pub fn xattr_as(&self, inode: &Inode<L, S>, name: &[u8], caller: &Caller) -> Result<Option<Vec<u8>>> {
+        if !caller.privileged && name.starts_with(TRUSTED) {
+            return Ok(None);
+        }
+        if name.starts_with(b"user.") && matches!(inode.kind(), Kind::File | Kind::Dir) {
+            caller_access(self, inode, Want::READ, caller)?;
+        }
+        self.xattr(inode, name)
+    }
+
+    /// The full names of the extended attributes that a caller may know of.
+    ///
+    /// # Errors
+    /// As [`View::xattrs`].
+    pub fn xattrs_as(&self, inode: &Inode<L, S>, caller: &Caller) -> Result<Vec<Vec<u8>>> {
+        let mut names = self.xattrs(inode)?;
+        if !caller.privileged {
+            names.retain(|name| !name.starts_with(TRUSTED));
+        }
+        Ok(names)
+    }
+
+    /// One extended attribute by its full name, whoever asks; `None` when there is none.
     ///
     /// # Errors
     /// `ERANGE` for a name that is too long or empty; what the backends say.
@@ -34,7 +63,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
         }
     }
 
-    /// The full names of all extended attributes.
+    /// The full names of all extended attributes, whoever asks.
     ///
     /// # Errors
     /// What the backends say.

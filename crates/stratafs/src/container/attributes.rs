@@ -134,7 +134,7 @@ impl Container {
 
     fn get_xattr(&self, path: &Path, follow: Follow, name: &OsStr) -> Result<Option<Vec<u8>>> {
         let node = self.resolve(path, follow, "get xattr")?;
-        self.view.xattr(&node, name.as_bytes()).map_err(asked(path, "get xattr"))
+        self.view.xattr_as(&node, name.as_bytes(), &self.caller).map_err(asked(path, "get xattr"))
     }
 
     /// The full names of the extended attributes; links are followed.
@@ -155,7 +155,7 @@ impl Container {
 
     fn list_xattrs(&self, path: &Path, follow: Follow) -> Result<Vec<Vec<u8>>> {
         let node = self.resolve(path, follow, "list xattrs")?;
-        self.view.xattrs(&node).map_err(asked(path, "list xattrs"))
+        self.view.xattrs_as(&node, &self.caller).map_err(asked(path, "list xattrs"))
     }
 
     /// Sets an extended attribute by its full name; links are followed.
