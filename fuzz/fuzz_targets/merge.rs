@@ -42,7 +42,12 @@ fn redirect(choice: u8) -> Option<Redirect> {
 fuzz_target!(|data: &[u8]| {
     let mut tape = data.iter().copied();
     let mut next = move || tape.next().unwrap_or(0);
-    let top = Marks { opaque: next() % 8 == 0, metacopy: next() % 2 == 0, redirect: redirect(next()), ..Marks::default() };
+    let top = Marks {
+        opaque: next() % 8 == 0,
+        metacopy: next() % 2 == 0,
+        redirect: redirect(next()),
+        ..Marks::default()
+    };
     let ceiling = match next() % 3 {
         0 => None,
         n => Some(Ceiling { is_dir: n == 1, marks: &top }),
@@ -68,7 +73,7 @@ fuzz_target!(|data: &[u8]| {
             redirect: redirect(next()),
             ..Marks::default()
         };
-        Ok(Found::Node(Hit { node: ino, attr: attr(kind, ino), marks }))
+        Ok(Found::Node(Hit { node: ino, attr: attr(kind, ino), marks, bare: false }))
     })
     .expect("no layer failed");
     assert!(asked.iter().all(|n| *n <= 16), "{asked:?}");
