@@ -3,7 +3,7 @@
 use super::{Durability, Plan, Put, Step, Vacancy, Who};
 use crate::attr::Kind;
 use crate::marks::NlinkBase;
-use crate::scratch::Sync;
+use crate::scratch::{Over, Sync};
 
 /// The facts of making an object.
 #[derive(Debug, Clone, Copy)]
@@ -78,5 +78,31 @@ pub fn link(facts: &Link) -> Plan {
         plan.push(Step::Sync(Who::Subject, Sync::All));
         plan.push(Step::Sync(Who::NewParent, Sync::All));
     }
+    plan
+}
+
+/// The facts of giving an indexed object a name in the scratch that only the layers below have.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkUp {
+    /// The merged link count, relative to the lower object's.
+    pub below: i32,
+    /// The same, relative to the scratch object's when it has the name.
+    pub then: i32,
+    /// The directory is not yet marked impure.
+    pub impure: bool,
+}
+
+/// Plans a link that nobody sees: the merged view has the name before and after. So the merged count is bound to the
+/// lower object's while the scratch's own grows.
+#[must_use]
+pub fn link_up(facts: &LinkUp) -> Plan {
+    let mut plan = Plan::new();
+    plan.push(Step::Put(Who::Subject, Put::Nlink(NlinkBase::Lower(facts.below))));
+    if facts.impure {
+        plan.push(Step::Put(Who::Parent, Put::Impure));
+    }
+    plan.push(Step::Link(Over::Nothing));
+    plan.push(Step::RestoreTimes(Who::Parent));
+    plan.push(Step::Put(Who::Subject, Put::Nlink(NlinkBase::Upper(facts.then))));
     plan
 }

@@ -11,7 +11,7 @@ mod remove;
 mod rename;
 
 pub use copy_up::{CopyUp, Data, copy_up, own_data};
-pub use make::{Link, Make, link, make};
+pub use make::{Link, LinkUp, Make, link, link_up, make};
 pub use remove::{Remove, remove};
 pub use rename::{Exchange, Mover, Rename, Target, exchange, rename};
 

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Layer;
 use crate::marks::{NlinkBase, Origin};
 use crate::name::Name;
-use crate::plan::{self, CopyUp, Data, Durability};
-use crate::scratch::{At, Over, Scratch, Seed};
+use crate::plan::{self, CopyUp, Data, Durability, LinkUp, Put, Who};
+use crate::scratch::{At, Scratch, Seed};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
 
@@ -252,18 +252,19 @@ impl<L: Layer, S: Scratch> View<L, S> {
             (state.upper.clone(), state.impure)
         };
         let dir_node = dir_node.ok_or_else(|| Error::new(ErrorKind::Stale, "link up"))?;
-        let times = scratch.attr(&dir_node)?;
-        // The count must not follow the scratch object's while that grows.
-        scratch.mark(&node, crate::Mark::Nlink(NlinkBase::Lower(relative(merged, lower))))?;
-        if !impure {
-            scratch.mark(&dir_node, crate::Mark::Impure)?;
+        let real = scratch.attr(&node)?.nlink;
+        let facts =
+            LinkUp { below: relative(merged, lower), then: relative(merged, real + 1), impure: !impure };
+        let mut exec: Exec<'_, L, S> = Exec::new(scratch, self.0.config.untrusted);
+        exec.at = Some(At { dir: &dir_node, name });
+        exec.subject = Some(node);
+        let ran = exec.run(&plan::link_up(&facts));
+        if exec.marked.contains(&(Who::Parent, Put::Impure)) {
             dir.0.state.write().impure = true;
         }
-        let node = scratch.link(&node, At { dir: &dir_node, name }, Over::Nothing)?;
-        scratch.set_attr(&dir_node, &SetAttr::times_of(&times))?;
-        self.note_nlink(scratch, &node, merged)?;
+        let node = exec.subject.take().ok_or_else(|| Error::new(ErrorKind::Stale, "link up"))?;
         inode.set_upper(node.clone());
-        Ok(node)
+        ran.map(|()| node)
     }
 
     /// The key under which the index holds an object, for the plans.
