@@ -25,7 +25,9 @@ pub use layer::{Backing, Caps, Found, Hit, Layer, RawEntry, ReadAt};
 pub use marks::{Mark, Marks, NlinkBase, Origin, Redirect};
 pub use name::{NAME_MAX, Name, NameBuf, PATH_MAX};
 pub use plan::Durability;
-pub use scratch::{Allocate, At, Copied, Features, Leave, Over, Scratch, Seed, SetXattr, Sync, WriteAt};
+pub use scratch::{
+    Allocate, At, Copied, Features, Leave, Over, Scratch, Seed, SetXattr, Sync, Whole, WriteAt,
+};
 pub use view::{
     Access, Aspects, Change, Config, DirEntry, DirHandle, Entry, Follow, Handle, Inode, New, RenameFlags,
     Stack, Untrusted, View, What,

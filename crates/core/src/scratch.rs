@@ -1,7 +1,7 @@
 //! [`Scratch`]: the writable top. Every verb is atomic by itself: after a crash it happened or it did not.
 //! Objects are staged without a name, filled, and published; a [`Scratch::Staged`] that is dropped rolls back.
 
-use crate::attr::{Device, Kind, SetAttr, StatFs};
+use crate::attr::{Device, Kind, SetAttr, SetTime, StatFs, Time};
 use crate::error::Result;
 use crate::layer::{Hit, Layer, ReadAt};
 use crate::marks::{Mark, Origin};
@@ -39,6 +39,17 @@ pub struct Seed<'a> {
     pub rdev: Device,
     /// The target, for symbolic links; empty otherwise.
     pub target: &'a [u8],
+}
+
+/// An object with everything that it has, for [`Scratch::put`].
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<'a> {
+    /// Kind, owner, exact mode, device number, target.
+    pub seed: Seed<'a>,
+    /// Last change of the data, and last access.
+    pub mtime: Time,
+    /// Extended attributes by their full names.
+    pub xattrs: &'a [(Vec<u8>, Vec<u8>)],
 }
 
 /// What may stand at a name that a verb takes, and is replaced in the same atomic step.
@@ -148,6 +159,31 @@ pub trait Scratch: Layer<File: WriteAt> {
 
     /// Makes an object without a name.
     fn stage(&self, seed: &Seed<'_>) -> Result<Self::Staged>;
+
+    /// Makes a whole object at a name where nothing is; `fill` writes the content of a regular file. For trees that
+    /// nobody sees yet, such as a layer that is being unpacked: it is not atomic, a failure or crash may leave the
+    /// object half made, and nothing is synced.
+    fn put(
+        &self,
+        at: At<'_, Self::Node>,
+        whole: &Whole<'_>,
+        fill: &mut dyn FnMut(&Self::File) -> Result<()>,
+    ) -> Result<Self::Node> {
+        let staged = self.stage(&whole.seed)?;
+        let node = self.staged(&staged);
+        let Seed { kind, mode, .. } = whole.seed;
+        if kind == Kind::File {
+            fill(&self.open_write(node)?)?;
+        }
+        // After the data: a write takes setuid and capabilities.
+        for (name, value) in whole.xattrs {
+            self.set_xattr(node, name, value, SetXattr::Any)?;
+        }
+        let time = Some(SetTime::At(whole.mtime));
+        let mode = (kind != Kind::Symlink).then_some(mode);
+        self.set_attr(node, &SetAttr { mode, atime: time, mtime: time, ..SetAttr::default() })?;
+        self.publish(staged, at, Over::Nothing)
+    }
 
     /// The staged object as a node, for the verbs that change nodes.
     fn staged<'a>(&self, staged: &'a Self::Staged) -> &'a Self::Node;
