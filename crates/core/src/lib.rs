@@ -26,7 +26,7 @@ pub use marks::{Mark, Marks, NlinkBase, Origin, Redirect};
 pub use name::{NAME_MAX, Name, NameBuf, PATH_MAX};
 pub use plan::Durability;
 pub use scratch::{
-    Allocate, At, Copied, Features, Leave, Over, Scratch, Seed, SetXattr, Sync, Whole, WriteAt,
+    Allocate, At, Copied, Features, Leave, Over, Scratch, Seed, SetXattr, Sync, Whole, WriteAt, put_in_steps,
 };
 pub use view::{
     Access, Aspects, Change, Config, DirEntry, DirHandle, Entry, Follow, Handle, Inode, New, RenameFlags,

@@ -169,20 +169,7 @@ pub trait Scratch: Layer<File: WriteAt> {
         whole: &Whole<'_>,
         fill: &mut dyn FnMut(&Self::File) -> Result<()>,
     ) -> Result<Self::Node> {
-        let staged = self.stage(&whole.seed)?;
-        let node = self.staged(&staged);
-        let Seed { kind, mode, .. } = whole.seed;
-        if kind == Kind::File {
-            fill(&self.open_write(node)?)?;
-        }
-        // After the data: a write takes setuid and capabilities.
-        for (name, value) in whole.xattrs {
-            self.set_xattr(node, name, value, SetXattr::Any)?;
-        }
-        let time = Some(SetTime::At(whole.mtime));
-        let mode = (kind != Kind::Symlink).then_some(mode);
-        self.set_attr(node, &SetAttr { mode, atime: time, mtime: time, ..SetAttr::default() })?;
-        self.publish(staged, at, Over::Nothing)
+        put_in_steps(self, at, whole, fill)
     }
 
     /// The staged object as a node, for the verbs that change nodes.
@@ -265,6 +252,32 @@ pub trait Scratch: Layer<File: WriteAt> {
 
     /// Space and limits.
     fn stat_fs(&self) -> Result<StatFs>;
+}
+
+/// [`Scratch::put`] by the other verbs, atomically: for scratches that have no faster way, or not for this object.
+///
+/// # Errors
+/// What the verbs say; the object is not there then.
+pub fn put_in_steps<S: Scratch + ?Sized>(
+    scratch: &S,
+    at: At<'_, S::Node>,
+    whole: &Whole<'_>,
+    fill: &mut dyn FnMut(&S::File) -> Result<()>,
+) -> Result<S::Node> {
+    let staged = scratch.stage(&whole.seed)?;
+    let node = scratch.staged(&staged);
+    let Seed { kind, mode, .. } = whole.seed;
+    if kind == Kind::File {
+        fill(&scratch.open_write(node)?)?;
+    }
+    // After the data: a write takes setuid and capabilities.
+    for (name, value) in whole.xattrs {
+        scratch.set_xattr(node, name, value, SetXattr::Any)?;
+    }
+    let time = Some(SetTime::At(whole.mtime));
+    let mode = (kind != Kind::Symlink).then_some(mode);
+    scratch.set_attr(node, &SetAttr { mode, atime: time, mtime: time, ..SetAttr::default() })?;
+    scratch.publish(staged, at, Over::Nothing)
 }
 
 /// Whether an extended attribute must or must not exist before (setxattr(2)).

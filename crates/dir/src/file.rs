@@ -8,7 +8,7 @@ use std::sync::Arc;
 use stratafs_core::{Backing, Error, ReadAt, Result};
 
 /// The open data of a regular file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DirFile {
     fd: Arc<OwnedFd>,
     label: Arc<str>,

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fd::{AsFd, OwnedFd};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use stratafs_core::{FileId, NameBuf};
 
 /// One object of a layer or scratch. Cheap to clone; holds no descriptor of its own unless it was pinned.
@@ -109,6 +109,18 @@ pub(crate) struct DirNode {
     id: Mutex<FileId>,
     fd: Mutex<Option<Arc<OwnedFd>>>,
     used: AtomicBool,
+    /// See [`Passes`].
+    passes: AtomicU8,
+}
+
+/// Whether what is made in a directory gets an access list from it (acl(5), default lists).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Passes {
+    /// Not asked yet.
+    Unknown = 0,
+    Nothing = 1,
+    List = 2,
 }
 
 impl DirNode {
@@ -119,6 +131,7 @@ impl DirNode {
             id: Mutex::new(id),
             fd: Mutex::new(Some(Arc::new(fd))),
             used: AtomicBool::new(true),
+            passes: AtomicU8::new(Passes::Unknown as u8),
         })
     }
 
@@ -129,6 +142,7 @@ impl DirNode {
             id: Mutex::new(id),
             fd: Mutex::new(None),
             used: AtomicBool::new(false),
+            passes: AtomicU8::new(Passes::Unknown as u8),
         })
     }
 
@@ -149,6 +163,20 @@ impl DirNode {
     pub(crate) fn replaced(&self, id: FileId) {
         *self.id.lock() = id;
         *self.fd.lock() = None;
+        self.set_passes(Passes::Unknown);
+    }
+
+    /// What is known of [`Passes`].
+    pub(crate) fn passes(&self) -> Passes {
+        match self.passes.load(Ordering::Relaxed) {
+            1 => Passes::Nothing,
+            2 => Passes::List,
+            _ => Passes::Unknown,
+        }
+    }
+
+    pub(crate) fn set_passes(&self, passes: Passes) {
+        self.passes.store(passes as u8, Ordering::Relaxed);
     }
 
     /// The directory was removed.

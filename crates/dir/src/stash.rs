@@ -3,11 +3,32 @@
 //!
 //! User attributes exist only on regular files and directories. A stashed device is an empty regular file whose
 //! stash names its type; the owner of a symbolic link cannot be stored and stays the real one.
+//!
+//! Attributes that only the privileged may set (`security.*` such as capabilities, `trusted.*`) are kept beside it, as
+//! user attributes under one more prefix.
 
 use stratafs_core::{Attr, Device, Error, ErrorKind, Kind, Result};
 
 /// The attribute's name.
 pub(crate) const XATTR: &[u8] = b"user.containers.override_stat";
+
+/// What the name of a privileged attribute is put behind.
+const KEPT: &[u8] = b"user.stratafs.";
+
+/// True for attributes that are kept under another name where ownership is.
+fn privileged(name: &[u8]) -> bool {
+    name.starts_with(b"security.") || name.starts_with(b"trusted.")
+}
+
+/// Under which name a privileged attribute is kept.
+pub(crate) fn kept_name(name: &[u8]) -> Option<Vec<u8>> {
+    privileged(name).then(|| [KEPT, name].concat())
+}
+
+/// The name of the privileged attribute that is kept under `stored`.
+pub(crate) fn name_kept(stored: &[u8]) -> Option<&[u8]> {
+    stored.strip_prefix(KEPT).filter(|name| privileged(name))
+}
 
 /// What an object is meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +140,18 @@ mod tests {
         }
         assert_eq!(Stash::parse(b"0:0:100644").unwrap().mode, 0o644);
         assert_eq!(Stash::parse(b"0:0:0o755:dir").unwrap().mode, 0o755);
+    }
+
+    #[test]
+    fn privileged_attributes_keep_their_names() {
+        for name in [&b"security.capability"[..], b"trusted.x", b"trusted.overlay.opaque"] {
+            let kept = kept_name(name).unwrap();
+            assert!(kept.starts_with(b"user.") && kept_name(&kept).is_none());
+            assert_eq!(name_kept(&kept), Some(name));
+        }
+        for other in [&b"user.a"[..], b"system.posix_acl_access", b"user.stratafs.a", b"user.stratafs."] {
+            assert!(kept_name(other).is_none() && name_kept(other).is_none());
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) enum Access {
 ///
 /// Writing to one that was opened by [`Layer::open`](stratafs_core::Layer::open) is `EBADF`, and to one whose
 /// scratch was sealed since `EROFS`. Everything is as durable as memory: syncing does nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemFile {
     pub(crate) fs: Arc<Fs>,
     pub(crate) object: Arc<Object>,

@@ -117,7 +117,8 @@ macro_rules! conformance {
             fault_11_permission_before_copy_up, fault_12_three_names_of_one_lower_file,
         );
         $crate::conformance!(@cases $bed, scratch:
-            staged_objects_are_published_or_gone, publishing_over_what_is_there, whiteouts_and_clear,
+            staged_objects_are_published_or_gone, whole_objects_are_put, what_is_put_inherits_nothing,
+            publishing_over_what_is_there, whiteouts_and_clear,
             links_and_renames, exchange_keeps_both, marks_are_kept, the_index, kept_and_pinned_objects,
             file_data, attributes_and_xattrs, durability_and_space,
         );

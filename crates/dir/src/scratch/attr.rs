@@ -68,6 +68,7 @@ impl DirScratch {
             SetXattr::Replace => XattrFlags::REPLACE,
         };
         let held = self.tree.held(node)?;
+        self.attribute_changed(node, name);
         sys::xattr::set(held.obj(), &stored, value, flags).map_err(self.tree.failed("set attribute", node))
     }
 
@@ -75,6 +76,7 @@ impl DirScratch {
         let stored = self.tree.stored_name(name);
         let stored = stored.ok_or_else(|| self.tree.error(ErrorKind::NoData, "remove attribute", node))?;
         let held = self.tree.held(node)?;
+        self.attribute_changed(node, name);
         sys::xattr::remove(held.obj(), &stored).map_err(self.tree.failed("remove attribute", node))
     }
 

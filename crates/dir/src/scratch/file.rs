@@ -10,7 +10,7 @@ use std::sync::Arc;
 use stratafs_core::{Allocate, Backing, Copied, ReadAt, Result, Sync, WriteAt};
 
 /// An open file of a scratch. Whether it may be written is decided by how it was opened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ScratchFile {
     file: DirFile,
     pub(super) health: Arc<Health>,

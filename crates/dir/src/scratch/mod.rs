@@ -13,6 +13,7 @@ mod open;
 mod options;
 mod owner;
 mod probe;
+mod put;
 mod remove;
 mod stage;
 mod work;
@@ -31,7 +32,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use stratafs_core::{
     At, Attr, Caps, Error, ErrorKind, Features, FileId, Found, Hit, Layer, Leave, Mark, Marks, Name, Origin,
-    Over, RawEntry, Result, Scratch, Seed, SetAttr, SetXattr, StatFs, Sync,
+    Over, RawEntry, Result, Scratch, Seed, SetAttr, SetXattr, StatFs, Sync, Whole,
 };
 use work::Work;
 
@@ -183,6 +184,16 @@ impl Scratch for DirScratch {
     fn stage(&self, seed: &Seed<'_>) -> Result<Staged> {
         self.writable()?;
         self.stage_object(seed)
+    }
+
+    fn put(
+        &self,
+        at: At<'_, Node>,
+        whole: &Whole<'_>,
+        fill: &mut dyn FnMut(&ScratchFile) -> Result<()>,
+    ) -> Result<Node> {
+        self.writable()?;
+        self.put_object(at, whole, fill)
     }
 
     fn staged<'a>(&self, staged: &'a Staged) -> &'a Node {

@@ -48,11 +48,7 @@ impl Drop for Staged {
 
 impl DirScratch {
     pub(super) fn stage_object(&self, seed: &Seed<'_>) -> Result<Staged> {
-        if seed.kind == Kind::Char && seed.rdev == Device::default() {
-            return Err(Error::new(ErrorKind::NotPermitted, "create")
-                .in_layer(&self.tree.label)
-                .because("a character device 0/0 is a whiteout and cannot be an object"));
-        }
+        self.no_whiteout_device(seed)?;
         let fail = |e: Errno| self.work.failed("create")(e);
         let staged = match seed.kind {
             // Nobody else can reach it yet, and a mode that is right needs no second call.
@@ -67,6 +63,16 @@ impl DirScratch {
             self.stash_own(&staged, seed).map_err(fail)?;
         }
         Ok(staged)
+    }
+
+    /// Refuses to make an object that reads as a whiteout.
+    pub(super) fn no_whiteout_device(&self, seed: &Seed<'_>) -> Result<()> {
+        if seed.kind == Kind::Char && seed.rdev == Device::default() {
+            return Err(Error::new(ErrorKind::NotPermitted, "create")
+                .in_layer(&self.tree.label)
+                .because("a character device 0/0 is a whiteout and cannot be an object"));
+        }
+        Ok(())
     }
 
     fn stage_file(&self, mode: u32) -> Sys<Staged> {
@@ -135,6 +141,18 @@ impl DirScratch {
 
     /// Makes the attributes of an object those of `meant`: as far as possible for real, the rest stored.
     pub(super) fn store_ownership(&self, obj: Obj<'_>, is: &Attr, meant: &Attr) -> Sys<()> {
+        if self.store_new_ownership(obj, is, meant)? {
+            return Ok(());
+        }
+        match sys::xattr::remove(obj, stash::XATTR) {
+            Err(Errno::NODATA) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// [`DirScratch::store_ownership`] of an object that has nothing stored yet. True when it has or needs none: it is
+    /// not one that could, or it was stored.
+    pub(super) fn store_new_ownership(&self, obj: Obj<'_>, is: &Attr, meant: &Attr) -> Sys<bool> {
         let real_mode = match is.kind {
             Kind::File => (meant.mode & 0o777) | 0o600,
             Kind::Dir => (meant.mode & 0o777) | 0o700,
@@ -144,18 +162,14 @@ impl DirScratch {
             sys::meta::chmod(obj, real_mode)?;
         }
         if !matches!(is.kind, Kind::File | Kind::Dir) {
-            return Ok(());
+            return Ok(true);
         }
-        let real = (is.uid, is.gid, real_mode, is.kind) == (meant.uid, meant.gid, meant.mode, meant.kind);
-        if real {
-            match sys::xattr::remove(obj, stash::XATTR) {
-                Err(Errno::NODATA) => Ok(()),
-                done => done,
-            }
-        } else {
-            let value = Stash::of(meant).encode();
-            sys::xattr::set(obj, stash::XATTR, value.as_bytes(), XattrFlags::empty())
+        if (is.uid, is.gid, real_mode, is.kind) == (meant.uid, meant.gid, meant.mode, meant.kind) {
+            return Ok(false);
         }
+        let value = Stash::of(meant).encode();
+        sys::xattr::set(obj, stash::XATTR, value.as_bytes(), XattrFlags::empty())?;
+        Ok(true)
     }
 
     pub(super) fn publish_at(&self, mut staged: Staged, at: At<'_, Node>, over: Over) -> Result<Node> {

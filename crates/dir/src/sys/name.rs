@@ -10,7 +10,12 @@ use stratafs_core::{Device, Kind};
 
 /// A new directory, mode 0700.
 pub(crate) fn mkdir(dir: BorrowedFd<'_>, name: &[u8]) -> Sys<()> {
-    call(Call::Mkdir, || fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)))
+    mkdir_as(dir, name, 0o700)
+}
+
+/// A new directory with `mode` but for what the umask takes.
+pub(crate) fn mkdir_as(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Sys<()> {
+    call(Call::Mkdir, || fs::mkdirat(dir, name, Mode::from_raw_mode(mode)))
 }
 
 /// A new fifo, socket or device, mode 0600.

@@ -88,8 +88,13 @@ pub(crate) fn nameless(dir: BorrowedFd<'_>, mode: u32) -> Sys<OwnedFd> {
 
 /// A new regular file under `name`, mode 0600.
 pub(crate) fn create(dir: BorrowedFd<'_>, name: &[u8]) -> Sys<OwnedFd> {
+    create_as(dir, name, 0o600)
+}
+
+/// A new regular file under `name` with `mode` but for what the umask takes.
+pub(crate) fn create_as(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> Sys<OwnedFd> {
     let how = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    call(Call::Open, || fs::openat(dir, name, how, Mode::from_raw_mode(0o600)))
+    call(Call::Open, || fs::openat(dir, name, how, Mode::from_raw_mode(mode)))
 }
 
 /// The path under which this process reaches what `fd` names (proc(5)).

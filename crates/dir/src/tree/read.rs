@@ -231,10 +231,19 @@ impl Tree {
     fn is_private(&self, stored: &[u8]) -> bool {
         (self.options.stashed_ownership && stored == stash::XATTR)
             || (self.options.formats.fuse_overlayfs && stored.starts_with(FUSE_PREFIX))
+            || (self.options.stashed_ownership && stash::kept_name(stored).is_some())
     }
 
     /// Under which name a user's attribute is stored; `None` when it has no place here.
     pub(crate) fn stored_name(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if self.options.stashed_ownership {
+            if let Some(kept) = stash::kept_name(name) {
+                return Some(kept);
+            }
+            if stash::name_kept(name).is_some() {
+                return None;
+            }
+        }
         if self.is_private(name) {
             return None;
         }
@@ -255,9 +264,10 @@ impl Tree {
         Ok(stored
             .split(|b| *b == 0)
             .filter(|name| !name.is_empty() && !self.is_private(name))
-            .filter_map(|name| match self.options.formats.overlay {
-                true => self.namespace().unescape(name),
-                false => Some(name.to_vec()),
+            .filter_map(|name| match stash::name_kept(name).filter(|_| self.options.stashed_ownership) {
+                Some(kept) => Some(kept.to_vec()),
+                None if self.options.formats.overlay => self.namespace().unescape(name),
+                None => Some(name.to_vec()),
             })
             .collect())
     }

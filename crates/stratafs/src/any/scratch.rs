@@ -4,7 +4,7 @@ use super::{dispatch, foreign};
 use std::ops::ControlFlow;
 use stratafs_core::{
     Allocate, At, Attr, Backing, Caps, Copied, Features, FileId, Found, Hit, Layer, Leave, Mark, Marks, Name,
-    Origin, Over, RawEntry, ReadAt, Result, Scratch, Seed, SetAttr, SetXattr, StatFs, Sync, WriteAt,
+    Origin, Over, RawEntry, ReadAt, Result, Scratch, Seed, SetAttr, SetXattr, StatFs, Sync, Whole, WriteAt,
 };
 use stratafs_dir::DirScratch;
 use stratafs_mem::MemScratch;
@@ -199,6 +199,22 @@ impl Scratch for AnyScratch {
                 AnyStaged { loose: Loose::Mem(loose), node }
             }
         })
+    }
+
+    fn put(
+        &self,
+        at: At<'_, AnyScratchNode>,
+        whole: &Whole<'_>,
+        fill: &mut dyn FnMut(&AnyScratchFile) -> Result<()>,
+    ) -> Result<AnyScratchNode> {
+        match self {
+            Self::Dir(it) => it
+                .put(at_dir(at, "put")?, whole, &mut |file| fill(&AnyScratchFile::Dir(file.clone())))
+                .map(AnyScratchNode::Dir),
+            Self::Mem(it) => it
+                .put(at_mem(at, "put")?, whole, &mut |file| fill(&AnyScratchFile::Mem(file.clone())))
+                .map(AnyScratchNode::Mem),
+        }
     }
 
     fn staged<'a>(&self, staged: &'a AnyStaged) -> &'a AnyScratchNode {

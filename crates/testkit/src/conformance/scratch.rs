@@ -9,12 +9,15 @@ use std::ops::ControlFlow;
 use stratafs_core::error::errno::*;
 use stratafs_core::{
     Allocate, At, Attr, Copied, Device, Found, Hit, Kind, Layer, Leave, Mark, NlinkBase, Origin, Over,
-    ReadAt, Redirect, Scratch, Seed, SetAttr, SetTime, SetXattr, Sync, Time, WriteAt,
+    ReadAt, Redirect, Scratch, Seed, SetAttr, SetTime, SetXattr, Sync, Time, Whole, WriteAt,
 };
 
 const FILE: Seed<'static> =
     Seed { kind: Kind::File, mode: 0o640, uid: 1, gid: 2, rdev: Device { major: 0, minor: 0 }, target: b"" };
 const DIR: Seed<'static> = Seed { kind: Kind::Dir, mode: 0o750, ..FILE };
+
+/// A node of a bed's scratch.
+type S<B> = <<B as Bed>::S as Layer>::Node;
 
 fn root<S: Scratch>(s: &S) -> S::Node {
     s.root().unwrap().node
@@ -110,6 +113,106 @@ pub fn staged_objects_are_published_or_gone<B: Bed>() {
     drop((dir, s));
     let s = bed.scratch();
     assert_eq!(ls(&s, &root(&s)), "dir fifo file link loop null socket", "after opening again");
+}
+
+/// An access list: the owner, a group (7) and all others may read, `mask` limits the group.
+fn acl(mask: u8) -> Vec<u8> {
+    let entry = |tag: u8, rights: u8, id: u32| {
+        let mut entry = vec![tag, 0, rights, 0];
+        entry.extend(id.to_le_bytes());
+        entry
+    };
+    let nobody = u32::MAX;
+    let entries = [
+        entry(1, 6, nobody),
+        entry(4, 4, nobody),
+        entry(8, 4, 7),
+        entry(0x10, mask, nobody),
+        entry(0x20, 4, nobody),
+    ];
+    [2, 0, 0, 0].into_iter().chain(entries.concat()).collect()
+}
+
+pub fn whole_objects_are_put<B: Bed>() {
+    let bed = scratch!(B);
+    let s = bed.scratch();
+    let top = root(&s);
+    let mtime = Time { secs: -7, nanos: 123_456_789 };
+    let xattrs = [
+        (b"trusted.overlay.opaque".to_vec(), b"y".to_vec()),
+        (b"trusted.x".to_vec(), vec![0, 255, 10]),
+        (b"security.capability".to_vec(), vec![1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ];
+    let (dir, rdev) = (Seed { mode: 0o1777, ..DIR }, Device { major: 1, minor: 3 });
+    let seeds = [
+        ("plain", Seed { mode: 0o644, uid: 0, gid: 0, ..FILE }, 0),
+        ("file", Seed { mode: 0o4755, ..FILE }, 3),
+        ("shut", Seed { mode: 0, ..FILE }, 1),
+        ("dir", dir, 2),
+        ("link", Seed { kind: Kind::Symlink, target: b"some/where", ..FILE }, 0),
+        ("fifo", Seed { kind: Kind::Fifo, mode: 0o666, ..FILE }, 0),
+        ("null", Seed { kind: Kind::Char, mode: 0o666, rdev, ..FILE }, 0),
+    ];
+    for (path, seed, marks) in &seeds {
+        let at = At { dir: &top, name: name(path) };
+        let whole = Whole { seed: *seed, mtime, xattrs: &xattrs[..*marks] };
+        let mut filled = 0;
+        let node = s
+            .put(at, &whole, &mut |file| {
+                filled += 1;
+                file.write_at(b"content", 0).map(drop)
+            })
+            .unwrap();
+        assert_eq!(filled, u32::from(seed.kind == Kind::File), "{path}");
+        let found = hit(&s, &top, path);
+        let is = found.attr;
+        assert_eq!((is.kind, is.uid, is.gid, is.mtime), (seed.kind, seed.uid, seed.gid, mtime), "{path}");
+        if seed.kind != Kind::Symlink {
+            assert_eq!(is.mode, seed.mode, "{path}: exactly, whatever the data and the owner did to it");
+        }
+        assert_eq!((s.attr(&node).unwrap().id, found.marks.opaque), (is.id, false), "{path}");
+        assert_eq!(s.xattrs(&node).unwrap().len(), *marks, "{path}");
+        for (name, value) in &xattrs[..*marks] {
+            assert_eq!(s.xattr(&node, name).unwrap().as_ref(), Some(value), "{path}");
+        }
+        assert_eq!(errno(s.put(at, &whole, &mut |_| Ok(()))), EEXIST, "{path}: nothing is replaced");
+    }
+    assert_eq!(text(&s, &hit(&s, &top, "file").node), "content");
+    assert_eq!(s.read_link(&hit(&s, &top, "link").node).unwrap(), b"some/where");
+    assert_eq!(attr(&s, &top, "null").rdev, rdev);
+    let inner = hit(&s, &top, "dir").node;
+    let whole = Whole { seed: FILE, mtime, xattrs: &[] };
+    s.put(At { dir: &inner, name: name("f") }, &whole, &mut |_| Ok(())).unwrap();
+    assert_eq!((ls(&s, &inner), ls(&s, &top)), ("f".into(), "dir fifo file link null plain shut".into()));
+    let taken = s.put(At { dir: &inner, name: name("g") }, &whole, &mut |file| file.set_len(u64::MAX));
+    assert!(taken.is_err(), "what goes wrong with the content is said");
+}
+
+pub fn what_is_put_inherits_nothing<B: Bed>() {
+    let bed = scratch!(B);
+    let s = bed.scratch();
+    let top = root(&s);
+    let put = |dir: &S<B>, path: &str, seed, xattrs: &[(Vec<u8>, Vec<u8>)]| {
+        let whole = Whole { seed, mtime: Time { secs: 5, nanos: 0 }, xattrs };
+        s.put(At { dir, name: name(path) }, &whole, &mut |_| Ok(())).unwrap()
+    };
+    let (access, default) = (b"system.posix_acl_access".to_vec(), b"system.posix_acl_default".to_vec());
+    let passing = put(&top, "passing", Seed { mode: 0o2755, ..DIR }, &[(default.clone(), acl(4))]);
+    let marked = put(&top, "marked", Seed { mode: 0o2755, ..DIR }, &[]);
+    put(&marked, "before", Seed { mode: 0o664, ..FILE }, &[]);
+    s.set_xattr(&marked, &default, &acl(4), SetXattr::Any).unwrap();
+    for dir in [&passing, &marked] {
+        for (path, kind) in [("f", Kind::File), ("d", Kind::Dir), ("p", Kind::Fifo)] {
+            let node = put(dir, path, Seed { kind, mode: 0o664, ..FILE }, &[]);
+            let is = s.attr(&node).unwrap();
+            assert_eq!((is.mode, is.uid, is.gid), (0o664, 1, 2), "{path}");
+            assert_eq!(s.xattrs(&node).unwrap(), Vec::<Vec<u8>>::new(), "{path}");
+        }
+    }
+    s.remove_xattr(&marked, &default).unwrap();
+    let own = put(&marked, "own", Seed { mode: 0o644, ..FILE }, &[(access.clone(), acl(4))]);
+    assert_eq!(s.attr(&own).unwrap().mode, 0o644);
+    assert_eq!(s.xattr(&own, &access).unwrap(), Some(acl(4)));
 }
 
 pub fn publishing_over_what_is_there<B: Bed>() {
