@@ -50,6 +50,8 @@ pub use image::{Image, ImageBuilder};
 pub use metadata::Metadata;
 pub use read_dir::{DirEntry, ReadDir};
 
+pub use stratafs_oci as oci;
+
 pub use stratafs_core::view::LAYERS_MAX;
 pub use stratafs_core::{
     Access, Allocate, Aspects, Attr, Caller, Change, Config, Device, Durability, Error, ErrorKind, Features,

@@ -14,12 +14,16 @@
 //! written, followed to or removed.
 
 mod config;
+mod disk;
+mod file;
+mod layers;
 mod lease;
 mod name;
 mod remove;
 mod settle;
 
 pub use config::{ContainerConfig, LayerConfig, Record};
+pub use layers::{LayerFacts, LayerKey, LayerRecord, PinnedLayer, StagedLayer};
 pub use lease::{Lease, mount_source};
 pub use name::{CONTAINER_NAME_MAX, ContainerName};
 
@@ -107,7 +111,7 @@ impl Store {
             return Err(refuse(format!("mode {mode:04o} lets other users in: it must be 0700")));
         }
         let store = Self { root };
-        for dir in [store.containers(), store.trash()] {
+        for dir in ["containers", "images", "layers", "scratch", "trash"].map(|name| store.root.join(name)) {
             make_private(&dir)?;
         }
         Ok(store)
@@ -128,8 +132,7 @@ impl Store {
         for layer in &mut config.layers {
             layer.path = check_layer(&layer.path)?;
         }
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let created = UNIX_EPOCH + std::time::Duration::from_secs(created);
+        let created = now();
         let chosen = name.is_some();
         let mut name = name.unwrap_or_else(ContainerName::random);
         let building = Building::new(&self.trash())?;
@@ -324,7 +327,14 @@ impl Image {
     }
 }
 
+/// The time in whole seconds: what records keep of it.
+fn now() -> SystemTime {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+}
+
 /// A directory in the trash that belongs to this process while it lives: nobody sweeps it away.
+#[derive(Debug)]
 struct Building(PathBuf, File);
 
 impl Building {
@@ -333,9 +343,19 @@ impl Building {
             let path = trash.join(ContainerName::random());
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
-                    let dir = File::open(&path).map_err(at(&path, "open"))?;
+                    // Until it is locked, who empties the trash may take it: then another one.
+                    let dir = match File::open(&path) {
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                        dir => dir.map_err(at(&path, "open"))?,
+                    };
                     dir.lock().map_err(at(&path, "lock"))?;
-                    return Ok(Self(path, dir));
+                    let held = dir.metadata().map_err(at(&path, "open"))?;
+                    match fs::symlink_metadata(&path) {
+                        Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
+                            return Ok(Self(path, dir));
+                        }
+                        _ => continue,
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(at(&path, "create")(e)),
