@@ -20,6 +20,7 @@
 mod digest;
 mod limits;
 mod progress;
+pub mod tar;
 
 pub use digest::{Digest, Hasher, Verified};
 pub use limits::Limits;
