@@ -130,6 +130,32 @@ impl<const STEPS: bool> Bed for DirBed<STEPS> {
     }
 }
 
+/// A bed whose scratch can become its topmost layer.
+pub trait Freeze: Bed {
+    /// The bed with the scratch as a layer and a new, empty scratch.
+    #[must_use]
+    fn frozen(&self) -> Self;
+}
+
+impl Freeze for MemBed {
+    fn frozen(&self) -> Self {
+        let mut layers = self.layers.clone();
+        layers.insert(0, self.scratch.clone().seal());
+        Self { layers, scratch: MemScratch::new() }
+    }
+}
+
+impl<const STEPS: bool> Freeze for DirBed<STEPS> {
+    fn frozen(&self) -> Self {
+        let mut bed = self.clone();
+        bed.lowers.insert(0, bed.upper.clone());
+        let n = bed.lowers.len();
+        bed.upper.set_file_name(format!("upper{n}"));
+        bed.work.set_file_name(format!("work{n}"));
+        bed
+    }
+}
+
 /// A view over a bed.
 ///
 /// # Panics

@@ -6,11 +6,14 @@
 pub mod beds;
 pub mod cuts;
 pub mod disk;
+pub mod exact;
 pub mod ground;
 pub mod minimise;
 pub mod mounts;
 pub mod need;
 pub mod outside;
+pub mod real_image;
 pub mod runs;
+pub mod trees;
 
 pub use mounts::Mounted;

@@ -36,8 +36,8 @@ pub struct Ceiling<'a> {
 }
 
 /// Where the layers further down are asked.
-#[derive(Debug, Clone)]
-enum Query {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
     /// By one name, in the parent's lower directories.
     Sibling(NameBuf),
     /// By components from the root of each layer.
@@ -128,8 +128,36 @@ pub fn below<'n, N: Clone + 'n>(
     parent: impl IntoIterator<Item = (usize, &'n N)>,
     name: Name<'_>,
     ceiling: Option<Ceiling<'_>>,
-    mut ask: impl FnMut(usize, &N, Name<'_>) -> Result<Found<N>>,
+    ask: impl FnMut(usize, &N, Name<'_>) -> Result<Found<N>>,
 ) -> Result<Vec<Below<N>>> {
+    Ok(descend(roots, parent, name, ceiling, usize::MAX, ask)?.0)
+}
+
+/// How the layers from number `until` on are asked for what [`below`] finds, after those above them were; `None` when
+/// they are not asked at all.
+///
+/// # Errors
+/// Whatever `ask` fails with.
+pub fn query_below<'n, N: Clone + 'n>(
+    roots: &[N],
+    parent: impl IntoIterator<Item = (usize, &'n N)>,
+    name: Name<'_>,
+    ceiling: Option<Ceiling<'_>>,
+    until: usize,
+    ask: impl FnMut(usize, &N, Name<'_>) -> Result<Found<N>>,
+) -> Result<Option<Query>> {
+    let (_, fold) = descend(roots, parent, name, ceiling, until, ask)?;
+    Ok((!fold.stop).then_some(fold.query))
+}
+
+fn descend<'n, N: Clone + 'n>(
+    roots: &[N],
+    parent: impl IntoIterator<Item = (usize, &'n N)>,
+    name: Name<'_>,
+    ceiling: Option<Ceiling<'_>>,
+    until: usize,
+    mut ask: impl FnMut(usize, &N, Name<'_>) -> Result<Found<N>>,
+) -> Result<(Vec<Below<N>>, Fold)> {
     let mut fold = Fold { query: Query::Sibling(name.to_buf()), is_dir: false, metacopy: false, stop: false };
     if let Some(top) = ceiling {
         fold.is_dir = top.is_dir;
@@ -145,13 +173,13 @@ pub fn below<'n, N: Clone + 'n>(
     while !fold.stop {
         let hit = match fold.query.clone() {
             Query::Sibling(name) => {
-                let Some((layer, dir)) = siblings.next() else { break };
+                let Some((layer, dir)) = siblings.next().filter(|(layer, _)| *layer < until) else { break };
                 next_layer = layer + 1;
                 let answer = ask(layer, dir, name.as_name())?;
                 fold.take(answer, layer, 0)
             }
             Query::Path(path) => {
-                let Some(root) = roots.get(next_layer) else { break };
+                let Some(root) = roots.get(next_layer).filter(|_| next_layer < until) else { break };
                 let layer = next_layer;
                 next_layer += 1;
                 walk(&mut fold, root, layer, &path, &mut ask)?
@@ -159,7 +187,7 @@ pub fn below<'n, N: Clone + 'n>(
         };
         found.extend(hit);
     }
-    Ok(found)
+    Ok((found, fold))
 }
 
 /// Walks the components of `path` in one layer. Redirects found on the way change the query for the layers

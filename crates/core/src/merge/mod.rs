@@ -5,4 +5,4 @@ mod listing;
 mod lookup;
 
 pub use listing::{Listed, Listing, ListingBuilder};
-pub use lookup::{Below, Ceiling, below};
+pub use lookup::{Below, Ceiling, Query, below, query_below};

@@ -241,11 +241,12 @@ impl<L: Layer, S: Scratch> View<L, S> {
     /// view does not change. The caller holds the copy-up lock and the names lock.
     pub(crate) fn link_up(&self, inode: &Inode<L, S>, dir: &Inode<L, S>, name: Name<'_>) -> Result<S::Node> {
         let scratch = self.writable("link up")?;
-        let (node, merged, lower) = {
+        let (node, merged) = {
             let state = inode.0.state.read();
-            let lower = inode.0.lowers.first().map_or(1, |l| l.attr.nlink);
-            (state.upper.clone(), state.nlink.unwrap_or(1), lower)
+            (state.upper.clone(), state.nlink.unwrap_or(1))
         };
+        // By this name, since an object that was found through the scratch need not know what is below.
+        let lower = self.below(dir, name, None)?.first().map_or(1, |below| below.attr.nlink);
         let node = node.ok_or_else(|| Error::new(ErrorKind::Stale, "link up"))?;
         let (dir_node, impure) = {
             let state = dir.0.state.read();

@@ -254,7 +254,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
             (false, _, Some(id)) => id,
             (false, top, None) => top.map(|l| l.attr.id).or(by_name.map(|b| b.id)).unwrap_or(attr.id),
         };
-        let indexed = !is_dir && marks.nlink.is_some();
+        let indexed = !is_dir && marks.nlink.is_some() && self.is_indexed(marks.origin.as_ref())?;
         let mut state = self.fresh_state(dir, name);
         state.own_data = !marks.metacopy;
         state.opaque = marks.opaque;
@@ -262,8 +262,11 @@ impl<L: Layer, S: Scratch> View<L, S> {
         state.redirect = marks.redirect.clone();
         state.has_origin = marks.origin.is_some();
         if indexed {
-            let below =
-                by_name.filter(|b| b.id == id).or(lowers.first().map(|l| l.attr)).map_or(0, |b| b.nlink);
+            let below = match by_name.filter(|b| b.id == id).or(lowers.first().map(|l| l.attr)) {
+                Some(below) => below.nlink,
+                None if matches!(marks.nlink, Some(NlinkBase::Lower(_))) => self.count_below(id)?,
+                None => 0,
+            };
             state.nlink = merged_nlink(marks.nlink, attr.nlink, below);
             state.index = marks.origin.clone();
         }
@@ -304,7 +307,44 @@ impl<L: Layer, S: Scratch> View<L, S> {
         Ok(below.first().map(|b| b.attr).filter(|b| b.kind == attr.kind))
     }
 
-    fn locate(&self, origin: &Origin) -> Option<FileId> {
+    /// False when the index had an entry for what was copied up from `origin` and it went: then the real link count is
+    /// right and the mark is what is left of an earlier one.
+    fn is_indexed(&self, origin: Option<&Origin>) -> Result<bool> {
+        match (&self.0.scratch, origin) {
+            (Some(scratch), Some(origin)) if scratch.features().index => {
+                Ok(scratch.indexed(origin)?.is_some())
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// The link count of a lower object that is known by its identity only. A crash amid a link leaves a count
+    /// relative to it on a file that has another name by now; then it is searched for.
+    fn count_below(&self, id: FileId) -> Result<u32> {
+        for (layer, root) in self.0.layers.iter().zip(&self.0.roots) {
+            let mut dirs = vec![root.clone()];
+            while let Some(dir) = dirs.pop() {
+                let mut names = Vec::new();
+                layer.read_dir(&dir, &mut |entry| {
+                    if entry.kind == Some(Kind::Dir) || (entry.kind.is_some() && entry.ino == id.ino) {
+                        names.push(entry.name.to_buf());
+                    }
+                    ControlFlow::Continue(())
+                })?;
+                for name in names {
+                    let Found::Node(hit) = layer.lookup(&dir, name.as_name())? else { continue };
+                    match hit.attr.kind {
+                        Kind::Dir => dirs.push(hit.node),
+                        _ if hit.attr.id == id => return Ok(hit.attr.nlink),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    pub(crate) fn locate(&self, origin: &Origin) -> Option<FileId> {
         self.0.layers.iter().find_map(|layer| layer.locate(origin))
     }
 

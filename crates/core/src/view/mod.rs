@@ -25,6 +25,7 @@ mod object;
 mod remove;
 mod rename;
 mod resolve;
+mod settle;
 mod xattr;
 
 pub use changes::{Aspects, Change, What};

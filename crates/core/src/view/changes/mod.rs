@@ -1,5 +1,5 @@
-//! The change list: what the scratch makes different from the layers below it. It walks what the scratch holds
-//! and nothing else, so that it costs what changed and not what exists.
+//! The change list: what the scratch, and layers that were frozen out of earlier ones, make different from the layers
+//! below them, the base. It walks what they hold and nothing else, so that it costs what changed and not what exists.
 //!
 //! One exception: a lower file with several names that was copied up through one of them changes under the
 //! others too, and the scratch does not know these. Only while such a file exists its other names are searched
@@ -9,13 +9,14 @@
 //! are given at its new place; where something was is said by its path in the image. A removed directory stands for everything that was in it.
 
 mod compare;
+mod parts;
 
 use super::View;
 use super::object::{Inode, Lower};
+use super::settle::Sighting;
 use crate::attr::{FileId, Kind};
-use crate::error::Result;
-use crate::layer::{Found, Layer};
-use crate::marks::Redirect;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::Layer;
 use crate::merge::{self, Below, ListingBuilder};
 use crate::name::{Name, NameBuf};
 use crate::scratch::Scratch;
@@ -91,23 +92,26 @@ impl Place {
 /// A file that is gone from its place: the place, and what it was.
 type Departed<N> = (Place, Vec<Lower<N>>);
 
-/// What a directory of the scratch itself holds; `None` is a whiteout.
+/// What the changed parts of a directory hold, each name once; `None` is a whiteout.
 type Raw = Vec<(NameBuf, Option<Kind>)>;
 
 struct Walk<'v, L: Layer, S: Scratch> {
     view: &'v View<L, S>,
-    scratch: &'v S,
+    /// How many layers are above the base.
+    newer: usize,
     out: Vec<Change>,
     todo: Vec<Todo<L, S>>,
-    /// The scratch's directories as they were read first, by serial.
+    /// The changed parts of directories as they were read first, by serial.
     raw: HashMap<u64, Raw>,
     /// Lower directories that are elsewhere now.
     left: HashSet<FileId>,
     /// Files that are gone from their place, by identity.
     deleted: HashMap<FileId, Departed<L::Node>>,
-    /// Added files that were copied up from somewhere.
-    arrived: Vec<(Vec<u8>, Inode<L, S>)>,
-    /// How many names of an object the scratch has.
+    /// Added files that were copied up from somewhere: path, file, and what it was copied up from.
+    arrived: Vec<(Vec<u8>, Inode<L, S>, FileId)>,
+    /// What copies in the layers above the base were copied up from.
+    origins: HashMap<FileId, FileId>,
+    /// How many names of an object are in the changed parts.
     names: HashMap<FileId, u32>,
 }
 
@@ -118,20 +122,58 @@ impl<L: Layer, S: Scratch> View<L, S> {
     /// # Errors
     /// What the backends say.
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let Some(scratch) = self.scratch() else { return Ok(Vec::new()) };
+        self.compared(0, self.root().lowers().to_vec())
+    }
+
+    /// As [`View::changes`], against a base further down: `base` is a view of this one's layers without the topmost
+    /// `newer`, which are scratches of earlier times ([`View::settle_links`] was called on each before it was
+    /// frozen). The cost is what the scratch and those layers hold.
+    ///
+    /// A renamed file is told as a deletion and an addition where it came out of a directory that a later one
+    /// of those layers replaced as a whole.
+    ///
+    /// # Errors
+    /// `InvalidInput` when `base` is no such view; what the backends say.
+    pub fn changes_since(&self, base: &Self, newer: usize) -> Result<Vec<Change>> {
+        let wrong = |why: &str| Err(Error::new(ErrorKind::InvalidInput, "compare views").because(why));
+        if base.scratch().is_some() {
+            return wrong("the base must be read-only: open it without a scratch");
+        }
+        if base.layers().len() + newer != self.layers().len() {
+            return wrong("the base must have this view's layers without the newer ones");
+        }
+        let mut lowers = base.root().lowers().to_vec();
+        for lower in &mut lowers {
+            lower.layer += newer;
+            if self.layer(lower)?.root()?.attr.id != lower.attr.id {
+                return wrong("the base has other layers than this view");
+            }
+        }
+        // Nodes are the backend's and belong to the layer that made them.
+        for lower in &mut lowers {
+            lower.node = self.layer(lower)?.root()?.node;
+        }
+        self.compared(newer, lowers)
+    }
+
+    fn compared(&self, newer: usize, base: Vec<Lower<L::Node>>) -> Result<Vec<Change>> {
         let mut walk = Walk {
             view: self,
-            scratch,
+            newer,
             out: Vec::new(),
             todo: Vec::new(),
             raw: HashMap::new(),
             left: HashSet::new(),
             deleted: HashMap::new(),
             arrived: Vec::new(),
+            origins: HashMap::new(),
             names: HashMap::new(),
         };
+        if !walk.is_touched(&self.root()) {
+            return Ok(Vec::new());
+        }
         walk.find_renamed()?;
-        walk.root()?;
+        walk.root(base)?;
         while let Some(todo) = walk.todo.pop() {
             walk.directory(&todo)?;
         }
@@ -145,7 +187,7 @@ impl<L: Layer, S: Scratch> View<L, S> {
     }
 }
 
-fn join(path: &[u8], name: Name<'_>) -> Vec<u8> {
+pub(super) fn join(path: &[u8], name: Name<'_>) -> Vec<u8> {
     let mut joined = path.to_vec();
     if !joined.is_empty() {
         joined.push(b'/');
@@ -171,26 +213,11 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         self.out.push(Change { path, kind, what });
     }
 
-    fn read_raw(&self, dir: &Inode<L, S>) -> Result<Raw> {
-        let mut entries = Vec::new();
-        let upper = dir.0.state.read().upper.clone();
-        if let Some(upper) = upper {
-            self.scratch.read_dir(&upper, &mut |entry| {
-                entries.push((entry.name.to_buf(), entry.kind));
-                ControlFlow::Continue(())
-            })?;
-        }
-        Ok(entries)
-    }
-
     /// What the image has for a name of a place in it.
     fn base_of(&self, base: &[Lower<L::Node>], name: Name<'_>) -> Result<Vec<Lower<L::Node>>> {
         let parent = base.iter().map(|lower| (lower.layer, &lower.node));
         let below = merge::below(&self.view.0.roots, parent, name, None, |layer, node, name| {
-            match self.view.0.layers.get(layer) {
-                Some(layer) => layer.lookup(node, name),
-                None => Ok(Found::Absent),
-            }
+            self.ask(layer, node, name)
         })?;
         Ok(to_lowers(below))
     }
@@ -203,6 +230,9 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         base: &[Lower<L::Node>],
         child: &Inode<L, S>,
     ) -> Option<Vec<Lower<L::Node>>> {
+        if self.newer > 0 {
+            return None;
+        }
         let state = child.0.state.read();
         let rests_below = child.is_dir() || state.is_metacopy();
         let by_name = state.redirect.is_none() && state.parent.as_ref() == Some(dir);
@@ -217,8 +247,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             let raw = self.read_raw(&dir)?;
             for (name, _) in raw.iter().filter(|(_, kind)| *kind == Some(Kind::Dir)) {
                 let Some(child) = self.view.lookup(&dir, name.as_name())? else { continue };
-                if let (Some(top), true) = (child.lowers().first(), child.0.state.read().redirect.is_some()) {
-                    let base = self.base_of(dir.lowers(), name.as_name())?;
+                if let (Some(top), true) = (self.tail(&child).first(), self.may_be_moved(&child)) {
+                    let base = self.base_of(self.tail(&dir), name.as_name())?;
                     if base.first().is_none_or(|here| here.attr.id != top.attr.id) {
                         self.left.insert(top.attr.id);
                     }
@@ -230,15 +260,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         Ok(())
     }
 
-    fn path_below(&self, dir: &Inode<L, S>) -> Result<Vec<u8>> {
-        let redirect = self.view.redirect_of(dir, true)?;
-        let Redirect::Absolute(parts) = redirect else { return Ok(Vec::new()) };
-        Ok(parts.iter().fold(Vec::new(), |path, part| join(&path, part.as_name())))
-    }
-
-    fn root(&mut self) -> Result<()> {
+    fn root(&mut self, base: Vec<Lower<L::Node>>) -> Result<()> {
         let root = self.view.root();
-        let base = root.lowers().to_vec();
         if let Some(top) = base.first() {
             let aspects = self.aspects(&root, top, None)?;
             if !aspects.is_empty() {
@@ -255,14 +278,16 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             Some(raw) => raw,
             None => self.read_raw(dir)?,
         };
-        if !same_place(dir.lowers(), base) {
+        let same = same_place(self.tail(dir), base);
+        if !same {
             self.vanished(base, place, &raw)?;
         }
         for (name, kind) in raw {
             let name = name.as_name();
             let place = place.join(name);
+            self.note_origins(dir, name)?;
             match kind {
-                None if same_place(dir.lowers(), base) => {
+                None if same => {
                     let below = self.base_of(base, name)?;
                     self.deleted(&place, &below);
                 }
@@ -331,14 +356,14 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         let was_dir = below.first().is_some_and(|top| top.attr.kind == Kind::Dir);
         let base = below.to_vec();
         let mut image = place.image.clone();
-        let (base, what) = match child.lowers().first() {
-            Some(_) if was_dir && same_place(child.lowers(), &base) => (base, None),
+        let (base, what) = match self.tail(child).first() {
+            Some(_) if was_dir && same_place(self.tail(child), &base) => (base, None),
             Some(top) => {
                 let from = self.path_below(child)?;
                 let aspects = self.aspects(child, top, None)?;
                 self.deleted(place, below);
                 image.clone_from(&from);
-                (child.lowers().to_vec(), Some(What::Renamed { from, aspects }))
+                (self.tail(child).to_vec(), Some(What::Renamed { from, aspects }))
             }
             None if was_dir => (base, None),
             None => {
@@ -354,7 +379,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         if let Some(what) = what.filter(|what| *what != What::Modified(Aspects::empty())) {
             self.push(place.path.clone(), Kind::Dir, what);
         }
-        if child.is_upper() {
+        if self.is_touched(child) {
             let place = Place { path: place.path.clone(), image };
             self.todo.push(Todo { dir: child.clone(), base, place });
         }
@@ -372,8 +397,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             }
             _ => {
                 self.deleted(place, below);
-                if child.0.state.read().has_origin {
-                    self.arrived.push((place.path.clone(), child.clone()));
+                if let Some(from) = self.copied_from(child)? {
+                    self.arrived.push((place.path.clone(), child.clone(), from));
                 }
                 self.push(place.path.clone(), child.kind(), What::Added);
             }
@@ -387,8 +412,8 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
         arrived.sort_by(|a, b| a.0.cmp(&b.0));
         let mut gone = HashSet::new();
         let mut renamed = HashMap::new();
-        for (path, inode) in arrived {
-            let Some((from, base)) = self.deleted.remove(&inode.0.id) else { continue };
+        for (path, inode, id) in arrived {
+            let Some((from, base)) = self.deleted.remove(&self.first_origin(id)) else { continue };
             let Some(top) = base.first() else { continue };
             let aspects = self.aspects(&inode, top, base.last())?;
             gone.insert(from.path);
@@ -405,9 +430,10 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
 
     /// Other names of copied-up files, under which the scratch does not know them.
     fn other_names(&mut self) -> Result<()> {
+        let Some(scratch) = self.view.scratch() else { return Ok(()) };
         let mut wanted = HashSet::new();
-        for (origin, hit) in self.scratch.index_entries()? {
-            let Some(id) = self.view.0.layers.iter().find_map(|layer| layer.locate(&origin)) else {
+        for (origin, hit) in scratch.index_entries()? {
+            let Some(id) = self.view.locate(&origin) else {
                 continue;
             };
             // Some of the names may be whiteouts by now; the search below finds out.
@@ -418,36 +444,21 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
                 _ => u32::MAX,
             });
             if merged > known {
-                wanted.insert(self.view.0.cache.ino(id));
+                wanted.insert(id);
             }
         }
-        if wanted.is_empty() {
-            return Ok(());
-        }
         let reported: BTreeSet<Vec<u8>> = self.out.iter().map(|change| change.path.clone()).collect();
-        let mut dirs = vec![(self.view.root(), Vec::new())];
-        while let Some((dir, path)) = dirs.pop() {
-            let merged = self.view.listing(&dir)?;
-            for entry in merged.entries() {
-                let is_dir = entry.kind == Kind::Dir;
-                let from_layer = dir.lowers().get(entry.source.wrapping_sub(usize::from(dir.is_upper())));
-                let id = from_layer.map(|lower| FileId { dev: lower.attr.id.dev, ino: entry.ino });
-                if !is_dir && !id.is_some_and(|id| wanted.contains(&self.view.0.cache.ino(id))) {
-                    continue;
-                }
-                let Some(child) = self.view.lookup(&dir, entry.name)? else { continue };
-                let path = join(&path, entry.name);
-                if is_dir {
-                    dirs.push((child, path));
-                    continue;
-                }
-                // Not the object's own lower part: found by its name in the scratch it has none.
-                let base = self.base_of(dir.lowers(), entry.name)?;
-                let Some(top) = base.first().filter(|_| !reported.contains(&path)) else { continue };
-                let aspects = self.aspects(&child, top, base.last())?;
-                if !aspects.is_empty() {
-                    self.push(path, child.kind(), What::Modified(aspects));
-                }
+        for Sighting { dir, name, path } in self.view.names_below(&wanted)? {
+            if reported.contains(&path) {
+                continue;
+            }
+            let Some(child) = self.view.lookup(&dir, name.as_name())? else { continue };
+            // Not the object's own lower part: found by its name in the scratch it has none.
+            let base = self.base_of(self.tail(&dir), name.as_name())?;
+            let Some(top) = base.first() else { continue };
+            let aspects = self.aspects(&child, top, base.last())?;
+            if !aspects.is_empty() {
+                self.push(path, child.kind(), What::Modified(aspects));
             }
         }
         Ok(())
