@@ -17,6 +17,7 @@
 //! Every byte that is read here may be hostile: lengths are checked before they are used, all loops and tables are
 //! bounded by [`Limits`], and an error names the entry and the layer.
 
+pub mod compress;
 mod digest;
 mod limits;
 mod progress;

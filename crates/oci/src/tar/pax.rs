@@ -106,8 +106,11 @@ impl Pax {
     }
 }
 
-/// The first record: its key, its value, and what follows it.
-fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
+/// A key, its value, and what follows the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// The first record.
+fn record(data: &[u8]) -> Result<Record<'_>, String> {
     let bad = |why: &str| {
         let shown = data.get(..data.len().min(40)).unwrap_or_default();
         format!("malformed extended header at \"{}\": {why}", shown.escape_ascii())

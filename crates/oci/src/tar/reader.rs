@@ -53,7 +53,7 @@ const BUFFER: usize = 1 << 16;
 
 const OPERATION: &str = "read archive";
 
-/// Reads an archive entry by entry. Uncompressed; see [`decode`](crate::compress::decode).
+/// Reads an archive entry by entry. Uncompressed; see [`decode`](crate::compress::decode()).
 #[derive(Debug)]
 pub struct Reader<R, T = NoTap> {
     input: BufReader<R>,
