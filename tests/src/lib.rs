@@ -3,6 +3,7 @@
 //! and the rule for skipping. A test that the machine cannot run prints `skipped: ` and what is missing, and
 //! passes; with `STRATAFS_REQUIRE_ALL=1` it fails instead.
 
+pub mod archives;
 pub mod beds;
 pub mod cuts;
 pub mod disk;

@@ -132,7 +132,9 @@ pub fn assert_same(want: &Dump, got: &Dump, but: &[(&str, &str)], what: &str) {
         let text = path.to_string();
         match but.iter().position(|(excepted, _)| *excepted == text) {
             Some(at) => needed[at] = true,
-            None => wrong.push(format!("- {path} {}\n+ {path} {}", left.unwrap_or("–"), right.unwrap_or("–"))),
+            None => {
+                wrong.push(format!("- {path} {}\n+ {path} {}", left.unwrap_or("–"), right.unwrap_or("–")))
+            }
         }
     }
     let more = wrong.len().saturating_sub(SHOWN);
