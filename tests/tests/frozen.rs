@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use stratafs_core::error::errno::ENOSPC;
-use stratafs_core::{Config, Scratch, Stack, View};
-use stratafs_dir::{DirLayer, DirScratch, Resolver, ScratchOptions};
+use stratafs_core::{Caller, Config, ErrorKind, Name, RenameFlags, Scratch, Stack, View};
+use stratafs_dir::{DirLayer, DirScratch, LayerOptions, Namespace, Resolver, ScratchOptions};
 use stratafs_testkit::conformance::Bed;
 use stratafs_testkit::faulty::{Fault, Faulty, Switch};
 use stratafs_testkit::generate::{self, Known};
@@ -340,4 +340,29 @@ fn stacked(
     let layers = lowers.iter().map(|at| DirLayer::open(at, &options).expect("open a layer")).collect();
     let scratch = DirScratch::create(upper, work, &ScratchOptions::default()).expect("open the scratch");
     View::new(Stack { layers, scratch: Some(scratch) }, Config::default()).expect("open the view")
+}
+
+#[test]
+fn a_scratch_over_redirects_in_user_attributes_keeps_the_kernel_away_too() {
+    let dir = tempfile::tempdir().expect("make a directory");
+    let lower = dir.path().join("lower");
+    std::fs::create_dir_all(lower.join("d")).expect("make a layer");
+    let options = ScratchOptions { namespace: Some(Namespace::User), ..ScratchOptions::default() };
+    let scratch = |name: &str| {
+        let (upper, work) = (dir.path().join(name), dir.path().join(format!("{name}-work")));
+        DirScratch::create(upper, work, &options).expect("open the scratch")
+    };
+    let layers = vec![DirLayer::open(&lower, &LayerOptions::default()).expect("open a layer")];
+    let view = View::new(Stack { layers, scratch: Some(scratch("first")) }, Config::default()).expect("open");
+    let (root, name) = (view.root(), |text| Name::new(text).expect("a name"));
+    let (from, to) = (name(&b"d"[..]), name(&b"moved"[..]));
+    view.rename(&root, from, &root, to, RenameFlags::empty(), &Caller::root()).expect("rename");
+    assert!(view.scratch().expect("it has one").keeps_kernel_away().expect("look"));
+    let next = scratch("second");
+    assert!(!next.keeps_kernel_away().expect("look"));
+    next.keep_kernel_away().expect("mark");
+    drop(next);
+    let again = scratch("second");
+    assert!(again.keeps_kernel_away().expect("look"));
+    assert_eq!(again.kernel_mountable().expect_err("refused").kind(), ErrorKind::Unsupported);
 }

@@ -76,7 +76,8 @@ impl DirScratch {
         };
         if has(work::REDIRECTS)? {
             return no(
-                "it holds redirects or metacopy marks in user attributes, which the kernel does not follow",
+                "it or a snapshot below holds redirects or metacopy marks in user attributes, which the kernel does \
+                 not follow",
             );
         }
         if has(work::VOLATILE)? {
@@ -88,6 +89,24 @@ impl DirScratch {
             );
         }
         Ok(())
+    }
+
+    /// Whether the kernel is kept from mounting this scratch because it would not follow the redirects or metacopy marks
+    /// in it, or in a layer below that was a scratch before.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn keeps_kernel_away(&self) -> Result<bool> {
+        self.work.has_incompat(work::REDIRECTS).map_err(self.work.failed("look for marks"))
+    }
+
+    /// Keeps the kernel from mounting this scratch from now on: for one that lies over a layer which was a scratch and
+    /// kept it away ([`DirScratch::keeps_kernel_away`]). Before anything refers to this scratch.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn keep_kernel_away(&self) -> Result<()> {
+        self.work.mark_redirects()
     }
 
     /// Where overlayfs's attributes are stored.
