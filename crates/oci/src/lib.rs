@@ -19,8 +19,11 @@
 
 pub mod compress;
 mod digest;
+pub mod image;
+pub mod layout;
 mod limits;
 mod progress;
+pub mod source;
 pub mod tar;
 
 pub use digest::{Digest, Hasher, Verified};
