@@ -151,7 +151,7 @@ fn a_killed_volatile_run_loses_nothing_and_a_crash_of_the_host_is_told() {
     // The same under another start of the host: what is on disk then is not known.
     let mut child = s.command(&["fs", "v", "put", "-", "/x"]).stdin(Stdio::piped()).spawn().unwrap();
     let note = s.path("state/containers/v/boot");
-    let mark = s.path("state/containers/v/work/work/incompat/volatile");
+    let mark = s.scratch("v").join("work/work/incompat/volatile");
     while !note.exists() || !mark.exists() {
         assert!(child.try_wait().unwrap().is_none());
     }
@@ -179,7 +179,7 @@ fn volatile_files_are_closed_after_each_command() {
     ])
     .ok();
     s.run(&["fs", "v", "touch", "/x"]).ok();
-    assert!(!s.path("state/containers/v/work/work/incompat/volatile").exists());
+    assert!(!s.scratch("v").join("work/work/incompat/volatile").exists());
     assert!(!s.path("state/containers/v/boot").exists());
     assert_eq!(s.run(&["diff", "v"]).ok(), "A /x\n");
     assert_eq!(s.run(&["check"]).ok(), "v: ok\n");
@@ -208,12 +208,13 @@ fn missing_parts_of_the_state_are_named_and_never_made_up() {
     let s = Strata::new();
     s.create("app");
     s.run(&["fs", "app", "touch", "/precious"]).ok();
-    fs::rename(s.path("state/containers/app/upper"), s.path("upper")).unwrap();
+    let upper = s.scratch("app").join("upper");
+    fs::rename(&upper, s.path("upper")).unwrap();
     for arguments in [&["fs", "app", "ls"][..], &["diff", "app"]] {
-        s.run(arguments).fails(1, &["app/upper", "missing"]);
+        s.run(arguments).fails(1, &[upper.to_str().unwrap(), "missing"]);
     }
     assert_eq!(s.run(&["check"]).code, 1);
-    fs::rename(s.path("upper"), s.path("state/containers/app/upper")).unwrap();
+    fs::rename(s.path("upper"), &upper).unwrap();
     assert_eq!(s.run(&["diff", "app"]).ok(), "A /precious\n");
     fs::remove_file(s.path("state/containers/app/lock")).unwrap();
     s.run(&["rm", "app"]).ok();

@@ -90,7 +90,7 @@ fn trees_go_in_and_out_with_everything() {
     assert_eq!(fs::read_link(out.join("link")).unwrap().to_str().unwrap(), "sub/file");
     assert_eq!(fs::read(out.join("sparse")).unwrap(), fs::read(tree.join("sparse")).unwrap());
     assert!(out.join("sub/deeper").is_dir());
-    let upper = s.path("state/containers/app/upper/tree/sparse");
+    let upper = s.scratch("app").join("upper/tree/sparse");
     let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(upper).unwrap());
     assert!(blocks * 512 < 1 << 20, "{blocks} blocks: holes were filled");
 

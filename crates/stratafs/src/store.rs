@@ -1,35 +1,52 @@
-//! Containers by name, under one root directory that only its owner can enter (mode 0700):
+//! Containers, layers and images under one root directory that only its owner can enter (mode 0700):
 //!
 //! ```text
 //! ROOT/containers/NAME/config.json    what it is made of
 //!                      lock           held while a process uses it
-//!                      upper, work    its scratch
 //!                      root           where a run mounts it, in a mount namespace of its own
-//!                      works          work directories of a run that mounts more than one overlay
 //!                      boot           of a volatile one in use: since which start of the host
-//! ROOT/trash/                         on the way out
+//! ROOT/scratch/ID/upper, work         what a container changed, or once changed: see `scratch.rs`
+//!                 works               work directories of a run that mounts more than one overlay
+//! ROOT/layers/KEY/                    layers by content: see `layers.rs`
+//! ROOT/images/                        images by name
+//! ROOT/trash/                         on the way in or out: see `trash.rs`
+//! ROOT/lock                           shared while a reference is made: see `lock.rs`
 //! ```
 //! Invariants: a container is complete from the moment its name exists (it is built in the trash and renamed),
-//! and gone from the moment its removal begins; it has one user at a time; nothing outside the root is ever
-//! written, followed to or removed.
+//! and gone from the moment its removal begins; it has one user at a time; what a configuration names is complete and
+//! on disk before; nothing outside the root is ever written, followed to or removed.
 
 mod config;
 mod disk;
 mod file;
+mod gc;
 mod layers;
 mod lease;
+mod life;
+mod lock;
 mod name;
+mod references;
 mod remove;
+mod review;
+mod scratch;
 mod settle;
+mod stored;
+mod trash;
+mod usage;
 
-pub use config::{ContainerConfig, LayerConfig, Record};
+pub use config::{ContainerConfig, ImageRef, LayerConfig, LayerSource, Record, Snapshot};
+pub use gc::Collected;
 pub use layers::{LayerFacts, LayerKey, LayerRecord, PinnedLayer, StagedLayer};
 pub use lease::{Lease, mount_source};
-pub use name::{CONTAINER_NAME_MAX, ContainerName};
+pub use name::{CONTAINER_NAME_MAX, ContainerName, SnapshotName};
+pub use review::{changes, changes_since_snapshot};
+pub use scratch::ScratchId;
+pub use trash::Emptied;
+pub use usage::{ContainerUsage, ImageUsage, LayerUsage, Usage};
 
-use crate::{Container, Durability, Error, ErrorKind, Image, LayerOptions, Result, ScratchOptions};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use crate::{Container, Error, ErrorKind, Image, Result};
+use lock::RootLock;
+use scratch::Fresh;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::ops::Deref;
@@ -37,8 +54,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use trash::{Building, discard};
 
-/// The containers under one root directory.
+/// The containers, layers and images under one root directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -123,60 +141,75 @@ impl Store {
         &self.root
     }
 
-    /// Makes a container; without a name it gets a fresh one. Its layers become absolute paths without links.
+    /// Makes a container; without a name it gets a fresh one. Directories as layers become absolute paths without
+    /// links. Layers of the store have to be held by the caller until this returns.
     ///
     /// # Errors
     /// `AlreadyExists` for a name in use; a layer that is missing or no directory, by its path; what the host
     /// says of the upper.
-    pub fn create(&self, name: Option<ContainerName>, mut config: ContainerConfig) -> Result<Record> {
+    pub fn create(&self, name: Option<ContainerName>, config: ContainerConfig) -> Result<Record> {
+        self.create_under(&self.lock_shared()?, name, config)
+    }
+
+    /// As [`Store::create`], where what `config` names was found under the same lock.
+    fn create_under(
+        &self,
+        _lock: &RootLock,
+        name: Option<ContainerName>,
+        mut config: ContainerConfig,
+    ) -> Result<Record> {
         for layer in &mut config.layers {
-            layer.path = check_layer(&layer.path)?;
+            layer.path = match layer.source {
+                LayerSource::Directory => check_layer(&layer.path)?,
+                LayerSource::Layer(ref key) => layers::tree(&self.root, key),
+                LayerSource::Scratch(ref id) => id.dir(&self.root).join("upper"),
+            };
         }
-        let created = now();
+        if config.base().iter().any(|layer| layer.scratch().is_some()) {
+            return Err(Error::new(ErrorKind::InvalidInput, "create container")
+                .because("frozen scratches are above all other layers"));
+        }
+        if let Some(name) = name.as_ref().filter(|name| self.dir(name).exists()) {
+            return Err(taken(name));
+        }
         let chosen = name.is_some();
-        let mut name = name.unwrap_or_else(ContainerName::random);
+        let name = name.unwrap_or_else(ContainerName::random);
         let building = Building::new(&self.trash())?;
-        self.build(&building.0, &config)?;
+        let fresh = Fresh::new(self, &config)?;
+        let mut record = Record {
+            dir: self.dir(&name),
+            name,
+            created: now(),
+            config,
+            scratch: Some(fresh.id.clone()),
+            home: fresh.dir.clone(),
+        };
+        // Merging the scratch with the layers proves them, before the name exists.
+        open_parts(&record, false)?;
+        let lock = building.0.join("lock");
+        File::create_new(&lock).map_err(at(&lock, "create container"))?;
+        make_private(&building.0.join("root"))?;
+        file::write_new(&building.0.join(config::FILE), &record.text(&fresh.id)?)?;
+        sync_dir(&building.0)?;
+        sync_dir(&self.scratches())?;
         loop {
-            let record = Record { name: name.clone(), dir: self.dir(&name), created, config: config.clone() };
-            let _ = fs::remove_file(building.0.join("config.json"));
-            record.write(&building.0)?;
-            sync_dir(&building.0)?;
             match fs::rename(&building.0, &record.dir) {
                 Ok(()) => {
+                    fresh.keep();
                     sync_dir(&self.containers())?;
                     return Ok(record);
                 }
                 // A directory only replaces an empty one, and no container is empty.
                 Err(e) if matches!(e.raw_os_error(), Some(17 | 39)) => {
                     if chosen {
-                        return Err(Error::new(ErrorKind::AlreadyExists, "create container")
-                            .about(name.as_str())
-                            .because("a container of this name exists"));
+                        return Err(taken(&record.name));
                     }
-                    name = ContainerName::random();
+                    record.name = ContainerName::random();
+                    record.dir = self.dir(&record.name);
                 }
                 Err(e) => return Err(at(&record.dir, "create container")(e)),
             }
         }
-    }
-
-    /// Everything of a container but its configuration.
-    fn build(&self, dir: &Path, config: &ContainerConfig) -> Result<()> {
-        let container = Image::from_config(config)?;
-        File::create_new(dir.join("lock")).map_err(at(dir, "create container"))?;
-        for name in ["root", "works"] {
-            make_private(&dir.join(name))?;
-        }
-        // Making the scratch and merging it with the image proves both, before the name exists.
-        let options = ScratchOptions { namespace: Some(config.namespace), ..ScratchOptions::default() };
-        Container::builder(container)
-            .upper_and_work(dir.join("upper"), dir.join("work"))
-            .scratch_options(options)
-            .durability(config.durability)
-            .untrusted(config.untrusted)
-            .open()
-            .map(drop)
     }
 
     /// All containers, by name; those whose configuration cannot be read too.
@@ -189,11 +222,11 @@ impl Store {
         for entry in fs::read_dir(&dir).map_err(at(&dir, "list containers"))? {
             let entry = entry.map_err(at(&dir, "list containers"))?;
             let Some(Ok(name)) = entry.file_name().to_str().map(ContainerName::new) else { continue };
-            let record = Record::read(&name, &entry.path());
+            let record = Record::read(&self.root, &name, &entry.path());
             if record.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound && !entry.path().exists()) {
                 continue;
             }
-            let in_use = lease::is_in_use(&name, &entry.path()).unwrap_or(false);
+            let in_use = self.is_in_use(&name).unwrap_or(false);
             out.push(Listed { name, record, in_use });
         }
         out.sort_by(|a, b| a.name.cmp(&b.name));
@@ -205,7 +238,7 @@ impl Store {
     /// # Errors
     /// `NotFound` for an unknown name; `Corrupt`, naming the file, when its configuration cannot be read.
     pub fn record(&self, name: &ContainerName) -> Result<Record> {
-        Record::read(name, &self.dir(name))
+        Record::read(&self.root, name, &self.dir(name))
     }
 
     /// True when another process uses the container, or the kernel has it mounted where this process sees it.
@@ -213,7 +246,7 @@ impl Store {
     /// # Errors
     /// `NotFound` for an unknown name.
     pub fn is_in_use(&self, name: &ContainerName) -> Result<bool> {
-        lease::is_in_use(name, &self.dir(name))
+        lease::is_in_use(&self.root, name, &self.dir(name))
     }
 
     /// Where the kernel has the container mounted, as far as this process sees.
@@ -221,7 +254,7 @@ impl Store {
     /// # Errors
     /// When the mount table cannot be read.
     pub fn mounted_at(&self, name: &ContainerName) -> Result<Option<PathBuf>> {
-        lease::mount_of(&self.dir(name))
+        lease::mount_of(&self.root, name, &self.dir(name))
     }
 
     /// Takes a container for this process without opening it.
@@ -229,7 +262,7 @@ impl Store {
     /// # Errors
     /// `NotFound`; `Busy` while another process uses it or it is mounted.
     pub fn lease(&self, name: &ContainerName) -> Result<Lease> {
-        Lease::take(name, &self.dir(name))
+        Lease::take(&self.root, name, &self.dir(name))
     }
 
     /// Takes and opens a container. When it is volatile and was written to, [`Opened::close`] it.
@@ -238,51 +271,45 @@ impl Store {
     /// As [`Store::lease`]; what its layers and its upper say.
     pub fn open_container(&self, name: &ContainerName) -> Result<Opened> {
         let lease = self.lease(name)?;
-        let volatile = lease.record().config.durability == Durability::Volatile;
-        let container = open_with(lease.record(), volatile)?;
+        let container = open_with(lease.record(), true)?;
         Ok(Opened { container, lease })
     }
 
-    /// Removes a container and everything it changed.
+    /// Removes a container and everything it changed. What snapshots froze goes with it, unless another container has
+    /// it too.
     ///
     /// # Errors
     /// `NotFound`; `Busy` while it is in use or something is mounted in it; what the host says. Once it has
     /// begun, the name is free and what is left goes with the next removal.
     pub fn remove(&self, name: &ContainerName) -> Result<()> {
         let dir = self.dir(name);
-        let lock = Lease::take_to_remove(name, &dir)?;
+        let lock = Lease::take_to_remove(&self.root, name, &dir)?;
+        // A damaged one does not say what it has: gc finds that.
+        let record = self.record(name).ok();
         // Nothing is made for it: on a full disk this is what helps.
-        let grave = self.trash().join(ContainerName::random());
+        let grave = self.trash().join(Building::name());
         fs::rename(&dir, &grave).map_err(at(&dir, "remove container"))?;
         sync_dir(&self.containers())?;
         drop(lock);
+        if let Some(record) = record {
+            if let Some(id) = &record.scratch {
+                self.bury(id)?;
+            }
+            self.bury_unreferenced(&record.config)?;
+        }
         discard(&grave)?;
-        self.sweep()
+        self.each_left_over(|path, is_dir| match is_dir {
+            true => discard(path),
+            false => fs::remove_file(path).map_err(at(path, "remove")),
+        })
     }
 
-    /// Empties the trash: what was cut off while it was made or removed.
-    fn sweep(&self) -> Result<()> {
-        let trash = self.trash();
-        for entry in fs::read_dir(&trash).map_err(at(&trash, "read trash"))? {
-            let path = entry.map_err(at(&trash, "read trash"))?.path();
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::open(&path, flags, Mode::empty()).map(File::from) {
-                // Its maker holds a lock on it while it lives.
-                Ok(dir) if dir.try_lock().is_ok() => discard(&path)?,
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(Errno::NOTDIR | Errno::LOOP) => fs::remove_file(&path).map_err(at(&path, "remove"))?,
-                Err(e) => return Err(at(&path, "empty trash")(e.into())),
-            }
-        }
-        Ok(())
+    fn images_dir(&self) -> PathBuf {
+        self.root.join("images")
     }
 
     fn containers(&self) -> PathBuf {
         self.root.join("containers")
-    }
-
-    fn trash(&self) -> PathBuf {
-        self.root.join("trash")
     }
 
     fn dir(&self, name: &ContainerName) -> PathBuf {
@@ -299,14 +326,19 @@ pub fn open_leased(lease: &Lease) -> Result<Container> {
 }
 
 fn open_with(record: &Record, volatile: bool) -> Result<Container> {
-    for name in ["upper", "work", "root", "works"] {
-        must_be_dir(&record.dir.join(name))?;
+    must_be_dir(&record.dir.join("root"))?;
+    open_parts(record, volatile)
+}
+
+/// Opens what a container is made of, wherever its configuration is.
+fn open_parts(record: &Record, volatile: bool) -> Result<Container> {
+    must_be_dir(&record.home)?;
+    for dir in [record.upper(), record.work(), record.works()] {
+        must_be_dir(&dir)?;
     }
-    let namespace = Some(record.config.namespace);
-    let options = ScratchOptions { namespace, volatile, ..ScratchOptions::default() };
     Container::builder(Image::from_config(&record.config)?)
         .upper_and_work(record.upper(), record.work())
-        .scratch_options(options)
+        .scratch_options(scratch::options(record, volatile))
         .durability(record.config.durability)
         .untrusted(record.config.untrusted)
         .open()
@@ -315,13 +347,24 @@ fn open_with(record: &Record, volatile: bool) -> Result<Container> {
 impl Image {
     /// The image of a stored container.
     fn from_config(config: &ContainerConfig) -> Result<Self> {
+        let image = Self::from_layers(&config.layers, config)?;
+        if config.newer() > 0 && config.base().is_empty() {
+            let layers = [image.layers(), review::nothing()?.layers()].concat();
+            return layers.into_iter().fold(Self::builder(), crate::ImageBuilder::layer).build();
+        }
+        Ok(image)
+    }
+
+    /// Some of the layers of a stored container.
+    fn from_layers(layers: &[LayerConfig], config: &ContainerConfig) -> Result<Self> {
         let mut image = Self::builder();
-        for layer in &config.layers {
-            check_layer(&layer.path)?;
-            // A kernel mount reads marks of layers under the same prefix as those of the upper.
-            let (formats, namespace) = (layer.formats, config.namespace);
-            let options = LayerOptions { formats, namespace, ..LayerOptions::default() };
-            image = image.dir_with(&layer.path, &options)?;
+        for layer in layers {
+            match layer.source {
+                LayerSource::Directory => drop(check_layer(&layer.path)?),
+                // Ours: never a link.
+                LayerSource::Layer(_) | LayerSource::Scratch(_) => must_be_dir(&layer.path)?,
+            }
+            image = image.dir_with(&layer.path, &layer.options(config.namespace))?;
         }
         image.build()
     }
@@ -333,51 +376,11 @@ fn now() -> SystemTime {
     UNIX_EPOCH + std::time::Duration::from_secs(seconds)
 }
 
-/// A directory in the trash that belongs to this process while it lives: nobody sweeps it away.
-#[derive(Debug)]
-struct Building(PathBuf, File);
-
-impl Building {
-    fn new(trash: &Path) -> Result<Self> {
-        loop {
-            let path = trash.join(ContainerName::random());
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {
-                    // Until it is locked, who empties the trash may take it: then another one.
-                    let dir = match File::open(&path) {
-                        Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                        dir => dir.map_err(at(&path, "open"))?,
-                    };
-                    dir.lock().map_err(at(&path, "lock"))?;
-                    let held = dir.metadata().map_err(at(&path, "open"))?;
-                    match fs::symlink_metadata(&path) {
-                        Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
-                            return Ok(Self(path, dir));
-                        }
-                        _ => continue,
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(at(&path, "create")(e)),
-            }
-        }
-    }
-}
-
-impl Drop for Building {
-    fn drop(&mut self) {
-        // Gone already after a success; after a failure the next sweep tries again.
-        let _ = discard(&self.0);
-        let _ = self.1.unlock();
-    }
-}
-
-fn discard(dir: &Path) -> Result<()> {
-    remove::empty(dir)?;
-    match fs::remove_dir(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(dir, "remove")(e)),
-        _ => Ok(()),
-    }
+/// The error for a name that a container has already.
+fn taken(name: &ContainerName) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "create container")
+        .about(name.as_str())
+        .because("a container of this name exists")
 }
 
 /// The absolute path of a layer that must be a directory.

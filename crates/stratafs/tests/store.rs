@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use stratafs::store::{ContainerConfig, ContainerName, Store};
+use stratafs::store::{ContainerConfig, ContainerName, LayerConfig, Store};
 use stratafs::{Durability, ErrorKind, Formats, Untrusted};
 
 struct Fixture {
@@ -66,7 +66,7 @@ fn the_configuration_comes_back() {
     config.layers[0].formats = Formats { overlay: true, fuse_overlayfs: true, aufs: true };
     let odd = f.tmp.path().join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"odd\xff"));
     fs::create_dir(&odd).unwrap();
-    config.layers.push(stratafs::store::LayerConfig { path: odd, formats: Formats::default() });
+    config.layers.push(LayerConfig::dir(odd, Formats::default()));
     let made = f.store.create(None, config.clone()).unwrap();
     let read = f.store.record(&made.name).unwrap();
     assert_eq!(read.config, made.config);
@@ -104,7 +104,10 @@ fn damaged_configurations_name_their_file() {
         String::new(),
         "{".into(),
         "[]".into(),
+        r#"{"version": 1}"#.into(),
         r#"{"version": 2}"#.into(),
+        r#"{"version": 3}"#.into(),
+        good.replace("\"scratch\": \"", "\"scratch\": \"../"),
         good.replace("\"created\"", "\"surprise\""),
         good.replace("ordered", "sometimes"),
         "x".repeat(17 << 20),

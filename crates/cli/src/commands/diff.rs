@@ -10,7 +10,7 @@ use similar::TextDiff;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::{Store, open_leased};
+use stratafs::store::{self, Store, open_leased};
 use stratafs::{Change, Container, ErrorKind, Image, What};
 
 /// The largest file that is shown as a patch.
@@ -29,9 +29,12 @@ struct JsonDiff<'a> {
 pub fn diff(store: &Store, asked: &Diff) -> Outcome {
     let lease = store.lease(&asked.name)?;
     let opened = open_leased(&lease)?;
-    let all = opened.changes()?;
+    let (all, newer) = match asked.since_snapshot {
+        true => (store::changes_since_snapshot(lease.record(), &opened)?, 0),
+        false => (store::changes(lease.record(), &opened)?, lease.record().config.newer()),
+    };
     if let Some(path) = &asked.patch {
-        let changed = patch(&opened, &all, path)?;
+        let changed = patch(&opened, newer, &all, path)?;
         return Ok(if changed && asked.exit_code { CHANGES } else { 0 });
     }
     let changes = if asked.all { all } else { without_times_of_directories(all) };
@@ -50,12 +53,13 @@ pub fn diff(store: &Store, asked: &Diff) -> Outcome {
     Ok(if asked.exit_code && !changes.is_empty() { CHANGES } else { 0 })
 }
 
-/// Prints one file's unified diff; true when there is one.
-fn patch(container: &Container, changes: &[Change], path: &Path) -> Result<bool, Failure> {
+/// Prints one file's unified diff against what is below the topmost `newer` layers; true when there is one.
+fn patch(container: &Container, newer: usize, changes: &[Change], path: &Path) -> Result<bool, Failure> {
     let new_path = Path::new("/").join(path);
     let old_path = path_below(&new_path, changes);
     let below = Image::builder();
-    let below = container.view().layers().iter().fold(below, |image, layer| image.layer(layer.clone()));
+    let below =
+        container.view().layers().iter().skip(newer).fold(below, |image, layer| image.layer(layer.clone()));
     let old = match below.build()? {
         image if image.layers().is_empty() => None,
         image => text(&image.view()?, &old_path)?,

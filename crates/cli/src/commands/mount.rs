@@ -38,8 +38,27 @@ pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features
             layer.path.display()
         )));
     }
-    for (at, layer) in record.config.layers.iter().enumerate() {
-        let others = record.config.layers.iter().enumerate().filter(|(other, _)| *other != at);
+    let stashed = record.config.layers.iter().find(|layer| layer.stashed);
+    if let Some(layer) = stashed.filter(|_| ownership != Ownership::Apply) {
+        return Err(Failure::new(format!(
+            "{}: owners and modes of the layer {} are stored in user.containers.override_stat, which the kernel does \
+             not apply; `strata fs` works",
+            record.name,
+            layer.path.display()
+        )));
+    }
+    let namespace = record.config.namespace;
+    if let Some(layer) = record.config.layers.iter().find(|l| l.namespace.is_some_and(|n| n != namespace)) {
+        return Err(Failure::new(format!(
+            "{}: the layer {} keeps its marks under another prefix than the container, and the kernel reads only one; \
+             `strata fs` works",
+            record.name,
+            layer.path.display()
+        )));
+    }
+    let layers = plan::layers(&record.config);
+    for (at, layer) in layers.iter().enumerate() {
+        let others = layers.iter().enumerate().filter(|(other, _)| *other != at);
         if let Some((_, outer)) = others.into_iter().find(|(_, outer)| layer.path.starts_with(&outer.path)) {
             return Err(Failure::new(format!(
                 "{}: the layer {} is, or lies inside, another one, {}: the kernel does not stack these; `strata fs` \

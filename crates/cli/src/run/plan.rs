@@ -5,7 +5,7 @@ use super::spec::{Overlay, Split, View};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use stratafs::store::{ContainerConfig, Record, mount_source};
+use stratafs::store::{ContainerConfig, LayerConfig, LayerSource, Record, mount_source};
 use stratafs::{Durability, Features, Kind, Namespace};
 
 /// A top-level entry of the only layer.
@@ -39,11 +39,25 @@ pub fn options(config: &ContainerConfig, features: Features) -> Vec<String> {
     options
 }
 
+/// The layers that the kernel has to stack, topmost first. It takes none twice, and an image may have one twice (an
+/// empty one, mostly): of a layer of the store, which has no redirects, the lower one shows nothing that the upper one
+/// does not show or hide.
+pub fn layers(config: &ContainerConfig) -> Vec<&LayerConfig> {
+    let mut out: Vec<&LayerConfig> = Vec::new();
+    for layer in &config.layers {
+        let again = matches!(layer.source, LayerSource::Layer(_)) && out.iter().any(|l| l.path == layer.path);
+        if !again {
+            out.push(layer);
+        }
+    }
+    out
+}
+
 /// One overlay over all layers.
 pub fn whole(record: &Record, features: Features) -> Overlay {
     Overlay {
         source: mount_source(&record.dir),
-        lowers: record.config.layers.iter().map(|layer| layer.path.clone().into()).collect(),
+        lowers: layers(&record.config).into_iter().map(|layer| layer.path.clone().into()).collect(),
         upper: record.upper().into(),
         work: record.work().into(),
         nosuid: record.config.untrusted.clear_setid,
@@ -104,7 +118,7 @@ pub fn empty_inside<'a>(layer: &Path, mounts: impl Iterator<Item = &'a Path>) ->
 
 /// The work directory of one overlay of a split view.
 pub fn works(record: &Record, name: &OsStr) -> PathBuf {
-    record.dir.join("works").join(name)
+    record.works().join(name)
 }
 
 #[cfg(test)]

@@ -87,6 +87,13 @@ impl Strata {
         self.tmp.path().join(name)
     }
 
+    /// What holds the upper and work directories of a container.
+    pub fn scratch(&self, container: &str) -> PathBuf {
+        let config = fs::read(self.path("state/containers").join(container).join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        self.path("state/scratch").join(config["scratch"].as_str().unwrap())
+    }
+
     /// Copies programs of the host, with the libraries that they need, into `dir`.
     pub fn install(&self, dir: &Path, programs: &[&str]) {
         for program in programs {

@@ -1,7 +1,7 @@
 //! Small files of the store: read with suspicion, replaced in one durable step. A fixed name that is a link, a fifo or
 //! anything else than a regular file is refused; nothing is read past a limit.
 
-use super::{at, sync_dir};
+use super::at;
 use crate::{Error, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
@@ -48,25 +48,31 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     write().map_err(at(path, "write"))
 }
 
-/// Puts `content` in the place of `path` in one step that survives a crash of the host. `fresh` is a name in the same
-/// directory that only the holder of a lock uses; what stands there is left over and goes.
+/// Puts `content` in the place of `path` in one step, after `before`, which makes durable what the content names: on most
+/// file systems the one journal commit of the content's own sync has done most of that. `fresh` is a name in the same
+/// directory that only the holder of a lock uses; what stands there is left over and goes. To survive a crash of the
+/// host the directory must be synced afterwards: that is a step of its own, since its failure does not undo this one.
 ///
 /// # Errors
-/// What the host says. When only the last sync fails, the new content is there and may be lost in a crash.
-#[allow(dead_code, reason = "the containers move to it next")]
-pub(crate) fn replace(path: &Path, fresh: &Path, content: &[u8]) -> Result<()> {
+/// What the host and `before` say; the old content stands then.
+pub(crate) fn put(
+    path: &Path,
+    fresh: &Path,
+    content: &[u8],
+    before: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     match fs::remove_file(fresh) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(at(fresh, "remove")(e)),
         _ => {}
     }
-    let replaced =
-        write_new(fresh, content).and_then(|()| fs::rename(fresh, path).map_err(at(path, "replace")));
-    if let Err(e) = replaced {
+    let put = write_new(fresh, content)
+        .and_then(|()| before())
+        .and_then(|()| fs::rename(fresh, path).map_err(at(path, "replace")));
+    if put.is_err() {
         // What cannot be removed now goes with the next one.
         let _ = fs::remove_file(fresh);
-        return Err(e);
     }
-    path.parent().map_or(Ok(()), sync_dir)
+    put
 }
 
 /// The error for a file of ours that is not what it has to be.

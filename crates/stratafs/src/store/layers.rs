@@ -27,7 +27,7 @@ const VERSION: u32 = 1;
 /// How often a layer may vanish or appear between two looks before that is an error.
 const TRIES: usize = 100;
 
-const RECORD: &str = "layer.json";
+pub(super) const RECORD: &str = "layer.json";
 const TREE: &str = "tree";
 const FRAME: &str = "frame";
 const WORK: &str = "work";
@@ -399,12 +399,17 @@ impl Store {
     /// The directory that is the layer `key`, whether it is there or not.
     #[must_use]
     pub fn layer_tree(&self, key: &LayerKey) -> PathBuf {
-        self.layers().join(key.to_string()).join(TREE)
+        tree(&self.root, key)
     }
 
     pub(super) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
+}
+
+/// The directory that is the layer `key` of the store at `root`.
+pub(super) fn tree(root: &Path, key: &LayerKey) -> PathBuf {
+    root.join("layers").join(key.to_string()).join(TREE)
 }
 
 #[cfg(test)]

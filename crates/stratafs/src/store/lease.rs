@@ -2,7 +2,7 @@
 //! container's `lock` file, so that the kernel releases it whenever the holder ends; a mount of the container
 //! by the kernel outlives its maker and counts as use as well.
 
-use super::{ContainerName, Record, settle};
+use super::{ContainerName, Record, scratch, settle};
 use crate::{Error, ErrorKind, Result, mountinfo};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -25,12 +25,13 @@ pub struct Lease {
 
 impl Lease {
     /// Takes the container at `dir`, if nobody has it.
-    pub(super) fn take(name: &ContainerName, dir: &Path) -> Result<Self> {
+    pub(super) fn take(root: &Path, name: &ContainerName, dir: &Path) -> Result<Self> {
         let lock = lock(name, dir)?;
-        if let Some(mount) = mount_of(dir)? {
+        if let Some(mount) = mount_of(root, name, dir)? {
             return Err(busy(name).because(format!("it is mounted at {}", mount.display())));
         }
-        let record = Record::read(name, dir)?;
+        let record = Record::read(root, name, dir)?;
+        scratch::finish_move(&record)?;
         settle::begin(&record)?;
         Ok(Self { _lock: lock, record })
     }
@@ -45,12 +46,15 @@ impl Lease {
     }
 
     /// Takes the container for removal: its configuration may be damaged.
-    pub(super) fn take_to_remove(name: &ContainerName, dir: &Path) -> Result<File> {
+    pub(super) fn take_to_remove(root: &Path, name: &ContainerName, dir: &Path) -> Result<File> {
         let lock = lock(name, dir)?;
-        if let Some(mount) = mount_of(dir)? {
+        if let Some(mount) = mount_of(root, name, dir)? {
             return Err(busy(name).because(format!("it is mounted at {}", mount.display())));
         }
-        if let Some(mount) = mountinfo::below(dir)?.first() {
+        let home = Record::read(root, name, dir).map(|record| record.home).unwrap_or_else(|_| dir.to_owned());
+        let mounts = mountinfo::mounts()?;
+        if let Some(mount) = mounts.iter().find(|m| m.target.starts_with(dir) || m.target.starts_with(&home))
+        {
             let why = format!("something is mounted in it, at {}", mount.target.display());
             return Err(busy(name).because(why));
         }
@@ -69,15 +73,18 @@ fn busy(name: &ContainerName) -> Error {
 }
 
 /// True when another process holds the container at `dir`, or it is mounted.
-pub(super) fn is_in_use(name: &ContainerName, dir: &Path) -> Result<bool> {
+pub(super) fn is_in_use(root: &Path, name: &ContainerName, dir: &Path) -> Result<bool> {
     match lock(name, dir) {
-        Ok(_) => Ok(mount_of(dir)?.is_some()),
+        Ok(_) => Ok(mount_of(root, name, dir)?.is_some()),
         Err(e) if e.kind() == ErrorKind::Busy => Ok(true),
         Err(e) => Err(e),
     }
 }
 
 fn lock(name: &ContainerName, dir: &Path) -> Result<File> {
+    if std::fs::symlink_metadata(dir).is_ok_and(|meta| !meta.is_dir()) {
+        super::must_be_dir(dir)?;
+    }
     let path = dir.join("lock");
     let failed = |e: std::io::Error| Error::io(e, "lock").about(path.as_os_str().as_bytes());
     // Never a link, and a fifo planted there must not block. Reading is enough, on a read-only disk too.
@@ -127,13 +134,16 @@ pub fn mount_source(dir: &Path) -> std::ffi::OsString {
     std::os::unix::ffi::OsStringExt::from_vec(source)
 }
 
-/// Where the kernel's overlayfs has the upper of the container at `dir` mounted, as far as this process sees.
-pub(super) fn mount_of(dir: &Path) -> Result<Option<PathBuf>> {
-    let (source, upper) = (mount_source(dir), dir.join("upper"));
+/// Where the kernel's overlayfs has the upper of the container at `dir` mounted, as far as this process sees. Of one
+/// whose configuration cannot be read only what we mounted is recognised.
+pub(super) fn mount_of(root: &Path, name: &ContainerName, dir: &Path) -> Result<Option<PathBuf>> {
+    let source = mount_source(dir);
+    let upper = Record::read(root, name, dir).map(|record| record.upper()).ok();
+    let upper = upper.as_ref().map(|upper| upper.as_os_str().as_bytes());
     let ours = |m: &mountinfo::Mount| {
         m.kind == "overlay"
             && (m.source == source.as_bytes()
-                || m.super_option("upperdir").is_some_and(|u| u == upper.as_os_str().as_bytes()))
+                || m.super_option("upperdir").is_some_and(|u| Some(&*u) == upper))
     };
     Ok(mountinfo::mounts()?.into_iter().find(ours).map(|m| m.target))
 }

@@ -1,4 +1,5 @@
-//! Names of containers: they become directory names, so they are checked once and carried as a type.
+//! Names of containers and snapshots: they become directory names or stand in a command line, so they are checked once
+//! and carried as a type.
 
 use crate::{Error, ErrorKind, Result};
 use std::fmt;
@@ -7,6 +8,20 @@ use std::str::FromStr;
 
 /// The longest name in bytes.
 pub const CONTAINER_NAME_MAX: usize = 128;
+
+/// Checks a name by the rule of all names here.
+fn check(text: &str, what: &'static str) -> Result<()> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let good = text.len() <= CONTAINER_NAME_MAX
+        && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && text.bytes().all(inner);
+    if good {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, what)
+        .about(text)
+        .because("a letter or digit, then letters, digits, `_`, `.` and `-`, at most 128 in all"))
+}
 
 /// A container's name: a letter or digit, then letters, digits, `_`, `.` and `-`; at most
 /// [`CONTAINER_NAME_MAX`] bytes.
@@ -19,15 +34,7 @@ impl ContainerName {
     /// # Errors
     /// `EINVAL` for anything else than the rule above.
     pub fn new(text: &str) -> Result<Self> {
-        let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        let good = text.len() <= CONTAINER_NAME_MAX
-            && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
-            && text.bytes().all(inner);
-        if !good {
-            return Err(Error::new(ErrorKind::InvalidInput, "container name")
-                .about(text)
-                .because("a letter or digit, then letters, digits, `_`, `.` and `-`, at most 128 in all"));
-        }
+        check(text, "container name")?;
         Ok(Self(text.to_owned()))
     }
 
@@ -76,6 +83,46 @@ impl AsRef<std::path::Path> for ContainerName {
     }
 }
 
+/// A snapshot's name, by the same rule as [`ContainerName`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotName(String);
+
+impl SnapshotName {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// `EINVAL` for anything else than the rule of [`ContainerName`].
+    pub fn new(text: &str) -> Result<Self> {
+        check(text, "snapshot name")?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name of a snapshot that was not given one.
+    pub(super) fn numbered(number: usize) -> Self {
+        Self(format!("snap-{number}"))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for SnapshotName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,7 +130,7 @@ mod tests {
     #[test]
     fn names_cannot_leave_their_directory_or_hide() {
         for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a b", "a\0", "ä", &"x".repeat(129)] {
-            assert!(ContainerName::new(bad).is_err(), "{bad:?}");
+            assert!(ContainerName::new(bad).is_err() && SnapshotName::new(bad).is_err(), "{bad:?}");
         }
         for good in ["a", "0", "a.b", "A_b-c.9", &"x".repeat(128)] {
             assert_eq!(ContainerName::new(good).unwrap().as_str(), good);

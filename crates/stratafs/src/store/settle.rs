@@ -75,7 +75,7 @@ pub(super) fn settle(record: &Record) -> Result<()> {
 
 /// Where the marks of all work directories are, made reachable: the kernel makes theirs with no permissions.
 fn marks(record: &Record) -> Result<Vec<PathBuf>> {
-    let works = record.dir.join("works");
+    let works = record.works();
     let split = match fs::read_dir(&works) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Vec::new(),
         entries => entries
