@@ -17,15 +17,19 @@
 //! Every byte that is read here may be hostile: lengths are checked before they are used, all loops and tables are
 //! bounded by [`Limits`], and an error names the entry and the layer.
 
+pub mod apply;
 pub mod compress;
 mod digest;
+pub mod frame;
 pub mod image;
 pub mod layout;
 mod limits;
 mod progress;
 pub mod source;
 pub mod tar;
+pub mod whiteout;
 
+pub use apply::{Applied, ApplyOptions, apply};
 pub use digest::{Digest, Hasher, Verified};
 pub use limits::Limits;
 pub use progress::{Progress, Silent};

@@ -1,0 +1,470 @@
+//! A layer archive becomes the content of a scratch.
+//!
+//! Entries may come in any order; what an entry means does not depend on what comes after it, but that links come
+//! after their targets (as GNU tar has it) and that the last entry of a name counts:
+//!
+//! | the layer has | a whiteout of the name comes | an entry comes |
+//! |---|---|---|
+//! | nothing | whiteout | the entry |
+//! | a whiteout | stays | no directory: the entry; directory: the entry, opaque |
+//! | a directory | becomes opaque | directory: its attributes; anything else: error |
+//! | anything else | says nothing | directory: error; anything else: replaces it |
+//!
+//! * `path`: which paths there are. `place`: where they lead. `below`: the layers below, when they are needed.
+//! * `put`: over what stands there. `content`: bytes. `source`: decoding and hashing at the same time.
+//!
+//! Invariants: every name reaches the scratch as one checked component in a directory node of the scratch, so nothing
+//! outside can be touched; memory does not grow with the archive; the tree is that of the archive or the call fails.
+
+mod below;
+mod content;
+mod options;
+mod path;
+mod place;
+mod put;
+mod source;
+
+pub(crate) use options::Rules;
+pub use options::{Applied, ApplyOptions};
+pub(crate) use path::{Asked, parse};
+
+use crate::frame::{Content, FrameTap, FrameWriter, Made};
+use crate::tar::{Entry, EntryKind, Reader};
+use crate::{Digest, Error, ErrorKind, Limits, Progress, Result};
+use below::Described;
+use place::{Places, Target};
+use put::{opaque_dir, redress, replace};
+use std::io::Read;
+use stratafs_core::error::errno;
+use stratafs_core::{
+    Access, At, Attr, Caller, Device, Found, Inode, Kind, Layer, Mark, Name, NameBuf, Over, ReadAt, Scratch,
+    Seed, View, Whole, WriteAt,
+};
+
+/// What errors say was done.
+pub(crate) const OPERATION: &str = "unpack";
+
+/// Unpacks `archive`, which is uncompressed, into `into`, which is empty but for its root. `below` gives the view of the
+/// layers below, or `None` under the lowest layer; it may wait until that is ready, and is called only when an entry
+/// cannot be understood without it. Reading, and so decompressing and hashing, goes on in a thread of its own.
+///
+/// Nothing is synced. After an error the content of the scratch is of no use.
+///
+/// # Errors
+/// Each names the entry and the layer. What [`Reader::next`] says of the archive; `InvalidInput`, `NameTooLong`,
+/// `NotADirectory`, `IsADirectory`, `Loop` for paths that cannot be; `NotFound` for a hard link without its target;
+/// `NotPermitted` for devices without privilege; what `into`, `below` and the frame's writer say. `Io(EINTR)` after
+/// [`Progress::cancelled`].
+pub fn apply<S: Scratch, L: Layer, B: Scratch>(
+    archive: impl Read + Send,
+    into: &S,
+    below: &dyn Fn() -> Result<Option<View<L, B>>>,
+    mut options: ApplyOptions,
+    progress: &dyn Progress,
+) -> Result<Applied> {
+    let in_layer = |e: Error| e.in_layer(&options.label);
+    let rules = options.rules();
+    let frame = options.frame.take().map(|out| FrameWriter::new(out, rules, &options.limits)).transpose()?;
+    let done = source::hashed(archive, |archive| {
+        let reader = Reader::new(archive, &options.limits).with_tap(FrameTap(frame));
+        let mut run = Run {
+            reader,
+            places: Places::new(into, below)?,
+            limits: &options.limits,
+            rules,
+            progress,
+            buffer: vec![0; content::BUFFER],
+            entries: 0,
+            counted: Counted::default(),
+        };
+        run.all()?;
+        let asked_below = run.places.below.was_asked();
+        let archive_bytes = run.reader.position();
+        if let Some(frame) = run.reader.tap_mut().0.take() {
+            frame.finish()?;
+        }
+        Ok((run.counted, run.entries, asked_below, archive_bytes))
+    });
+    let ((counted, entries, asked_below, read), diff_id, archive_bytes): (_, Digest, u64) =
+        done.map_err(in_layer)?;
+    if read != archive_bytes {
+        let why = format!("{read} of {archive_bytes} bytes were understood");
+        return Err(in_layer(Error::new(ErrorKind::Corrupt, OPERATION).because(why)));
+    }
+    let Counted { content_bytes, says_root, dropped_xattrs } = counted;
+    Ok(Applied { diff_id, archive_bytes, entries, content_bytes, asked_below, says_root, dropped_xattrs })
+}
+
+/// Ends the work when that was asked for.
+pub(crate) fn go_on(progress: &dyn Progress) -> Result<()> {
+    match progress.cancelled() {
+        false => Ok(()),
+        true => Err(Error::new(ErrorKind::Io(errno::EINTR), OPERATION).because("it was cancelled")),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    content_bytes: u64,
+    says_root: bool,
+    dropped_xattrs: u64,
+}
+
+/// The unpacking of one archive.
+struct Run<'a, R, S: Scratch, L: Layer, B: Scratch> {
+    reader: Reader<R, FrameTap>,
+    places: Places<'a, S, L, B>,
+    limits: &'a Limits,
+    rules: Rules,
+    progress: &'a dyn Progress,
+    buffer: Vec<u8>,
+    entries: u64,
+    counted: Counted,
+}
+
+impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
+    fn all(&mut self) -> Result<()> {
+        while let Some(mut entry) = self.reader.next()? {
+            go_on(self.progress)?;
+            let before = entry.xattrs.len();
+            let kind = kind_of(&entry.kind).unwrap_or(Kind::File);
+            entry.xattrs.retain(|(name, _)| self.rules.keeps(name, kind));
+            self.counted.dropped_xattrs += (before - entry.xattrs.len()) as u64;
+            self.one(&entry).map_err(|e| e.asked(OPERATION, &entry.path))?;
+            self.entries += 1;
+        }
+        self.places.finish()
+    }
+
+    fn one(&mut self, entry: &Entry) -> Result<()> {
+        match parse(&entry.path, self.limits)? {
+            Asked::Ignored => Ok(()),
+            Asked::Root => self.root(entry),
+            Asked::Opaque(dir) => {
+                self.places.enter(&dir)?;
+                self.note(&dir, None, None)?;
+                self.places.scratch.mark(self.places.here(), Mark::Opaque)
+            }
+            Asked::Whiteout(dir, name) => {
+                self.places.enter(&dir)?;
+                self.note(&dir, None, None)?;
+                self.whiteout(name)
+            }
+            Asked::Object(dir, name) => match &entry.kind {
+                EntryKind::Hardlink(target) => self.hard_link(&dir, name, target),
+                _ => {
+                    self.places.enter(&dir)?;
+                    self.note(&dir, Some(name), None)?;
+                    self.object(entry, name)
+                }
+            },
+        }
+    }
+
+    /// Tells the frame where an entry went that has these names in the archive, and what was made for it. Before
+    /// anything of the entry's own is done.
+    fn note(&mut self, dir: &[Name<'_>], name: Option<Name<'_>>, target: Option<&[u8]>) -> Result<()> {
+        let made = self.places.take_made();
+        let Some(frame) = &mut self.reader.tap_mut().0 else { return Ok(()) };
+        for (path, described) in made {
+            let Described { attr, target, xattrs } = described;
+            frame.made(self.entries, &Made::new(path, &attr, target, xattrs))?;
+        }
+        let path = self.places.path(name);
+        let said = dir.iter().chain(&name).map(Name::as_bytes).collect::<Vec<_>>().join(&b'/');
+        let elsewhere = (path != said).then_some(path.as_slice());
+        frame.entry(self.entries, elsewhere, target)
+    }
+
+    fn root(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != EntryKind::Dir {
+            return Err(Error::new(ErrorKind::NotADirectory, OPERATION)
+                .because("the root of a layer can only be a directory"));
+        }
+        self.counted.says_root = true;
+        self.places.enter(&[])?;
+        self.note(&[], None, None)?;
+        let whole = Whole { seed: seed(entry, Kind::Dir), mtime: entry.mtime, xattrs: &entry.xattrs };
+        redress(self.places.scratch, self.places.here(), &whole)?;
+        self.places.root_time(entry.mtime);
+        Ok(())
+    }
+
+    fn whiteout(&mut self, name: Name<'_>) -> Result<()> {
+        let scratch = self.places.scratch;
+        let at = At { dir: self.places.here(), name };
+        match scratch.whiteout(at) {
+            Ok(()) => self.places.touched(),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => match scratch.lookup(at.dir, name)? {
+                Found::Node(hit) if hit.attr.is_dir() => scratch.mark(&hit.node, Mark::Opaque)?,
+                Found::Node(_) | Found::Whiteout => {}
+                Found::Absent => return Err(e),
+            },
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Makes what is not a hard link in the directory that was entered.
+    fn object(&mut self, entry: &Entry, name: Name<'_>) -> Result<()> {
+        let Some(kind) = kind_of(&entry.kind) else { return Ok(()) };
+        let seed = seed(entry, kind);
+        if kind == Kind::Char && seed.rdev == Device::default() {
+            return Err(Error::new(ErrorKind::NotPermitted, OPERATION).because(
+                "a character device 0/0 is a whiteout of overlayfs and cannot be an object; \
+                 in a layer archive a deletion is an entry .wh.NAME",
+            ));
+        }
+        let whole = Whole { seed, mtime: entry.mtime, xattrs: &entry.xattrs };
+        let scratch = self.places.scratch;
+        let at = At { dir: self.places.here(), name };
+        let (reader, buffer, progress) = (&mut self.reader, &mut self.buffer, self.progress);
+        let mut crc = 0;
+        let mut fill = |file: &S::File| {
+            crc = content::write(reader, file, entry.size, buffer, progress)?;
+            Ok(())
+        };
+        let node = match scratch.put(at, &whole, &mut fill) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                self.over(entry, name, &whole)?;
+                self.places.touched();
+                return Ok(());
+            }
+            done => done.map_err(|e| device_error(e, kind))?,
+        };
+        self.places.touched();
+        match kind {
+            Kind::Dir => self.places.made_dir(name, node, entry.mtime),
+            Kind::File => self.content(entry, name, crc)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Makes an object where something stands already.
+    fn over(&mut self, entry: &Entry, name: Name<'_>, whole: &Whole<'_>) -> Result<()> {
+        let scratch = self.places.scratch;
+        let at = At { dir: self.places.here(), name };
+        let kind = whole.seed.kind;
+        let over = match (scratch.lookup(at.dir, name)?, kind) {
+            (Found::Absent, _) => {
+                return Err(
+                    Error::new(ErrorKind::AlreadyExists, OPERATION).because("something stands there unseen")
+                );
+            }
+            (Found::Whiteout, Kind::Dir) => {
+                let node = opaque_dir(scratch, at, whole)?;
+                self.places.touched();
+                self.places.made_dir(name, node, entry.mtime);
+                return Ok(());
+            }
+            (Found::Node(hit), Kind::Dir) if hit.attr.is_dir() => {
+                redress(scratch, &hit.node, whole)?;
+                self.places.touched();
+                self.places.made_dir(name, hit.node, entry.mtime);
+                return Ok(());
+            }
+            (Found::Node(_), Kind::Dir) => {
+                return Err(Error::new(ErrorKind::NotADirectory, OPERATION)
+                    .because("an earlier entry of the layer made something else of this name"));
+            }
+            (Found::Node(hit), _) if hit.attr.is_dir() => return Err(is_a_directory()),
+            (Found::Node(hit), _) => {
+                self.save(&hit.node, &hit.attr, name)?;
+                Over::Object
+            }
+            (Found::Whiteout, _) => Over::Whiteout,
+        };
+        // What stood there may have been a link on the way to other entries.
+        self.places.forget_way();
+        let at = At { dir: self.places.here(), name };
+        let (reader, buffer, progress) = (&mut self.reader, &mut self.buffer, self.progress);
+        let mut crc = 0;
+        let mut fill = |file: &S::File| {
+            crc = content::write(reader, file, entry.size, buffer, progress)?;
+            Ok(())
+        };
+        replace(scratch, at, whole, over, &mut fill).map_err(|e| device_error(e, kind))?;
+        if kind == Kind::File {
+            self.content(entry, name, crc)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the frame where the content of a file is.
+    fn content(&mut self, entry: &Entry, name: Name<'_>, crc: u32) -> Result<()> {
+        let stored = entry.stored();
+        self.counted.content_bytes += stored;
+        let path = self.places.path(Some(name));
+        match &mut self.reader.tap_mut().0 {
+            Some(frame) if stored > 0 => {
+                frame.content(&Content { path, stored, extents: entry.sparse.clone(), crc })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the content of an earlier entry, which is about to be replaced, for the frame.
+    fn save(&mut self, node: &S::Node, attr: &Attr, name: Name<'_>) -> Result<()> {
+        let path = self.places.path(Some(name));
+        let scratch = self.places.scratch;
+        match &mut self.reader.tap_mut().0 {
+            Some(frame) if attr.kind == Kind::File && attr.size > 0 => {
+                frame.save(&path, &scratch.open(node)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hard_link(&mut self, dir: &[Name<'_>], name: Name<'_>, target: &[u8]) -> Result<()> {
+        let target_names = path::components(target, self.limits).map_err(|e| {
+            let why = format!("the target of the hard link, \"{}\", cannot be: {e}", target.escape_ascii());
+            Error::new(e.kind(), OPERATION).because(why)
+        })?;
+        let (node, own) = match self.places.find(&target_names)? {
+            Target::Own(hit, path) => {
+                if hit.attr.is_dir() {
+                    return Err(Error::new(ErrorKind::NotPermitted, OPERATION)
+                        .because("a directory cannot have a second name"));
+                }
+                (hit.node, path)
+            }
+            Target::Below(inode, path) => (self.copy_up(&inode, &path)?, path),
+            Target::Missing => {
+                return Err(Error::new(ErrorKind::NotFound, OPERATION).because(format!(
+                    "it is a hard link to \"{}\", which neither an earlier entry of the layer nor a layer below has",
+                    target.escape_ascii()
+                )));
+            }
+        };
+        self.places.enter(dir)?;
+        let own = own.iter().map(NameBuf::as_bytes).collect::<Vec<_>>().join(&b'/');
+        if self.places.path(Some(name)) == own {
+            return Err(Error::new(ErrorKind::InvalidInput, OPERATION).because("it is a hard link to itself"));
+        }
+        let told = (own != target).then_some(own.as_slice());
+        self.note(dir, Some(name), told)?;
+        let scratch = self.places.scratch;
+        let at = At { dir: self.places.here(), name };
+        match scratch.link(&node, at, Over::Nothing) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                let over = match scratch.lookup(at.dir, name)? {
+                    Found::Whiteout => Over::Whiteout,
+                    Found::Node(hit) if hit.attr.is_dir() => return Err(is_a_directory()),
+                    Found::Node(hit) if hit.attr.id == scratch.attr(&node)?.id => return Ok(()),
+                    Found::Node(hit) => {
+                        self.save(&hit.node, &hit.attr, name)?;
+                        Over::Object
+                    }
+                    Found::Absent => return Err(e),
+                };
+                self.places.forget_way();
+                let at = At { dir: self.places.here(), name };
+                scratch.link(&node, at, over)?;
+            }
+            done => drop(done?),
+        }
+        self.places.touched();
+        Ok(())
+    }
+
+    /// Copies an object of the layers below into the layer, under its own name, as link(2) through overlayfs would.
+    fn copy_up(&mut self, inode: &Inode<L, B>, path: &[NameBuf]) -> Result<S::Node> {
+        if inode.is_dir() {
+            return Err(Error::new(ErrorKind::NotPermitted, OPERATION)
+                .because("a directory of the layers below cannot have a second name"));
+        }
+        let missing = || Error::new(ErrorKind::NotFound, OPERATION);
+        let (Some((last, dirs)), Some(described)) = (path.split_last(), self.places.below.describe(inode)?)
+        else {
+            return Err(missing());
+        };
+        let dirs: Vec<_> = dirs.iter().map(NameBuf::as_name).collect();
+        self.places.enter(&dirs)?;
+        let Described { attr, target, xattrs } = described;
+        let Attr { kind, mode, uid, gid, rdev, mtime, size, .. } = attr;
+        let whole =
+            Whole { seed: Seed { kind, mode, uid, gid, rdev, target: &target }, mtime, xattrs: &xattrs };
+        let view = self.places.below.view()?.ok_or_else(missing)?;
+        let mut crc = 0;
+        let framed = self.reader.tap_mut().0.is_some();
+        let mut fill = |file: &S::File| {
+            let from = view.open(inode, Access::read(), &Caller::root())?;
+            from.with_file(|from| file.fill(from, size))?;
+            if framed {
+                crc = crc_of(file, size)?;
+            }
+            Ok(())
+        };
+        let at = At { dir: self.places.here(), name: last.as_name() };
+        let node = match self.places.scratch.put(at, &whole, &mut fill) {
+            // The layer deletes it; a name that is there says more.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                replace(self.places.scratch, at, &whole, Over::Whiteout, &mut fill)?
+            }
+            done => done?,
+        };
+        self.places.touched();
+        let mut made = Made::new(self.places.path(Some(last.as_name())), &attr, target, xattrs);
+        made.crc = crc;
+        if let Some(frame) = &mut self.reader.tap_mut().0 {
+            frame.made(self.entries, &made)?;
+        }
+        Ok(node)
+    }
+}
+
+fn is_a_directory() -> Error {
+    Error::new(ErrorKind::IsADirectory, OPERATION)
+        .because("an earlier entry of the layer made a directory of this name")
+}
+
+/// Says what to do when a device cannot be made.
+fn device_error(e: Error, kind: Kind) -> Error {
+    match (kind, e.kind()) {
+        (Kind::Char | Kind::Block, ErrorKind::NotPermitted | ErrorKind::PermissionDenied) => e.because(
+            "device nodes take root's privilege to make: import as root, or with ownership that is stored \
+             instead of applied",
+        ),
+        _ => e,
+    }
+}
+
+/// The CRC-32 of a file's first `size` bytes.
+pub(crate) fn crc_of(file: &(impl ReadAt + ?Sized), size: u64) -> Result<u32> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut buf = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < size {
+        let room = usize::try_from(size - at).unwrap_or(usize::MAX).min(buf.len());
+        let n = file.read_at(buf.get_mut(..room).unwrap_or_default(), at)?;
+        if n == 0 {
+            break;
+        }
+        crc.update(buf.get(..n).unwrap_or_default());
+        at += n as u64;
+    }
+    Ok(crc.finalize())
+}
+
+/// What an entry is in the tree; `None` for a hard link.
+pub(crate) fn kind_of(kind: &EntryKind) -> Option<Kind> {
+    Some(match kind {
+        EntryKind::File => Kind::File,
+        EntryKind::Dir => Kind::Dir,
+        EntryKind::Symlink(_) => Kind::Symlink,
+        EntryKind::Hardlink(_) => return None,
+        EntryKind::Char(_) => Kind::Char,
+        EntryKind::Block(_) => Kind::Block,
+        EntryKind::Fifo => Kind::Fifo,
+    })
+}
+
+fn seed(entry: &Entry, kind: Kind) -> Seed<'_> {
+    let (rdev, target): (_, &[u8]) = match &entry.kind {
+        EntryKind::Char(device) | EntryKind::Block(device) => (*device, b""),
+        EntryKind::Symlink(target) => (Device::default(), target),
+        _ => (Device::default(), b""),
+    };
+    Seed { kind, mode: entry.mode, uid: entry.uid, gid: entry.gid, rdev, target }
+}
