@@ -35,7 +35,8 @@ impl Namespace {
     }
 
     /// Under which name a user's attribute is stored.
-    pub(crate) fn escape(self, name: &[u8]) -> Vec<u8> {
+    #[must_use]
+    pub fn escape(self, name: &[u8]) -> Vec<u8> {
         match name.strip_prefix(self.prefix().as_bytes()) {
             Some(rest) => [self.prefix().as_bytes(), ESCAPE, rest].concat(),
             None => name.to_vec(),
@@ -43,7 +44,8 @@ impl Namespace {
     }
 
     /// The name that a user sees for a stored attribute; `None` for overlayfs's own.
-    pub(crate) fn unescape(self, stored: &[u8]) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn unescape(self, stored: &[u8]) -> Option<Vec<u8>> {
         match stored.strip_prefix(self.prefix().as_bytes()) {
             Some(rest) => rest.strip_prefix(ESCAPE).map(|rest| [self.prefix().as_bytes(), rest].concat()),
             None => Some(stored.to_vec()),

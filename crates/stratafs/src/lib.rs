@@ -40,6 +40,7 @@ pub mod host;
 mod image;
 mod metadata;
 pub mod mountinfo;
+pub mod promote;
 mod read_dir;
 pub mod store;
 
