@@ -499,3 +499,24 @@ fn lookups_go_on_while_an_ancestor_is_renamed() {
         stop.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn what_is_put_into_a_setgid_directory_inherits_nothing() {
+    if !is_root() {
+        return;
+    }
+    let bed = bed();
+    let dir = bed.mkdir("d");
+    let shared = SetAttr { mode: Some(0o2775), gid: Some(1000), ..SetAttr::default() };
+    bed.scratch.set_attr(&dir, &shared).unwrap();
+    for (n, kind) in [("dir", Kind::Dir), ("file", Kind::File), ("fifo", Kind::Fifo)] {
+        for mode in [0o755, 0o2755, 0o1700] {
+            let n = format!("{n}{mode:o}");
+            let seed = Seed { uid: 5, gid: 6, ..seed(kind, mode) };
+            let whole = Whole { seed, mtime: Time { secs: 9, nanos: 0 }, xattrs: &[] };
+            let node = bed.scratch.put(At { dir: &dir, name: name(&n) }, &whole, &mut |_| Ok(())).unwrap();
+            let attr = bed.scratch.attr(&node).unwrap();
+            assert_eq!((attr.mode, attr.uid, attr.gid), (mode, 5, 6), "{n}");
+        }
+    }
+}

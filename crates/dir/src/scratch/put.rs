@@ -88,8 +88,10 @@ impl DirScratch {
         let mut is = sys::stat::attr(obj)?;
         if !self.stash && (is.uid, is.gid) != (uid, gid) {
             sys::meta::chown(obj, Some(uid), Some(gid)).map_err(unmapped)?;
-            // What chown(2) leaves of the mode differs between file systems.
-            is.mode &= 0o1777;
+            // What chown(2) leaves of these bits differs; a directory keeps what it inherited.
+            if is.mode & 0o6000 != 0 {
+                is.mode = sys::stat::attr(obj)?.mode;
+            }
         }
         let bearer = matches!(is.kind, Kind::File | Kind::Dir);
         for (name, value) in whole.xattrs {
