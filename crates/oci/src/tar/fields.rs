@@ -1,10 +1,42 @@
 //! The fields of one 512-byte header: which format it is, numbers, names, the checksum. The layout is the `tar`
 //! crate's; what a field may contain is decided here, and is what GNU tar and Python's tarfile agree on.
 //!
-//! Reasons are plain texts: the reader knows the entry and the place.
+//! Reasons are a [`Bad`]: the reader knows the entry and the place.
 
 use super::BLOCK;
 use ::tar::Header;
+use stratafs_core::{Device, ErrorKind};
+
+/// Why something cannot be read.
+#[derive(Debug)]
+pub(super) struct Bad {
+    pub(super) kind: ErrorKind,
+    pub(super) why: String,
+}
+
+impl Bad {
+    /// It is more than a limit allows.
+    pub(super) fn limit(why: String) -> Self {
+        Self { kind: ErrorKind::TooLarge, why }
+    }
+
+    /// It is of a kind that is not known.
+    pub(super) fn unsupported(why: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Unsupported, why: why.into() }
+    }
+}
+
+impl From<String> for Bad {
+    fn from(why: String) -> Self {
+        Self { kind: ErrorKind::Corrupt, why }
+    }
+}
+
+impl From<&str> for Bad {
+    fn from(why: &str) -> Self {
+        why.to_string().into()
+    }
+}
 
 /// Whose header it is: they differ in what stands after the link's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +58,7 @@ pub(super) struct Fields {
 
 impl Fields {
     /// Reads a block that is not all zeros.
-    pub(super) fn new(block: &[u8; BLOCK]) -> Result<Self, String> {
+    pub(super) fn new(block: &[u8; BLOCK]) -> Result<Self, Bad> {
         let mut header = Header::new_old();
         *header.as_mut_bytes() = *block;
         let magic = block.get(257..265).unwrap_or_default();
@@ -69,41 +101,41 @@ impl Fields {
         text(&self.header.as_old().linkname)
     }
 
-    pub(super) fn size(&self) -> Result<u64, String> {
+    pub(super) fn size(&self) -> Result<u64, Bad> {
         let size = number(&self.header.as_old().size, "size")?;
-        u64::try_from(size).map_err(|_| format!("the size is {size}"))
+        u64::try_from(size).map_err(|_| format!("the size is {size}").into())
     }
 
-    pub(super) fn mode(&self) -> Result<u32, String> {
+    pub(super) fn mode(&self) -> Result<u32, Bad> {
         let mode = number(&self.header.as_old().mode, "mode")?;
         // Some writers leave the type of the file in it.
         Ok(u32::try_from(mode & 0o7777).unwrap_or(0))
     }
 
-    pub(super) fn uid(&self) -> Result<i64, String> {
+    pub(super) fn uid(&self) -> Result<i64, Bad> {
         number(&self.header.as_old().uid, "uid")
     }
 
-    pub(super) fn gid(&self) -> Result<i64, String> {
+    pub(super) fn gid(&self) -> Result<i64, Bad> {
         number(&self.header.as_old().gid, "gid")
     }
 
-    pub(super) fn mtime(&self) -> Result<i64, String> {
+    pub(super) fn mtime(&self) -> Result<i64, Bad> {
         number(&self.header.as_old().mtime, "mtime")
     }
 
-    /// Major and minor number of a device.
-    pub(super) fn device(&self) -> Result<stratafs_core::Device, String> {
+    /// Major and minor number of a device; `None` where the header has no room for them.
+    pub(super) fn device(&self) -> Result<Option<Device>, Bad> {
         let (major, minor) = match (self.header.as_ustar(), self.header.as_gnu()) {
             (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
             (_, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
-            _ => return Err("a header of this age has no device numbers".into()),
+            _ => return Ok(None),
         };
         let read = |field: &[u8], what| {
             let value = number(field, what)?;
-            u32::try_from(value).map_err(|_| format!("the {what} is {value}"))
+            u32::try_from(value).map_err(|_| Bad::from(format!("the {what} is {value}")))
         };
-        Ok(stratafs_core::Device { major: read(major, "device major")?, minor: read(minor, "device minor")? })
+        Ok(Some(Device { major: read(major, "device major")?, minor: read(minor, "device minor")? }))
     }
 
     /// The GNU header, for its sparse map.
@@ -124,7 +156,7 @@ fn text(field: &[u8]) -> &[u8] {
 }
 
 /// A number: octal digits, or binary where the first byte says so (GNU's base-256, 0x80 or 0xff for negative).
-pub(super) fn number(field: &[u8], what: &str) -> Result<i64, String> {
+pub(super) fn number(field: &[u8], what: &str) -> Result<i64, Bad> {
     let (start, rest) = match field.split_first() {
         Some((0x80, rest)) => (0, rest),
         Some((0xff, rest)) => (-1, rest),
@@ -134,11 +166,11 @@ pub(super) fn number(field: &[u8], what: &str) -> Result<i64, String> {
     let value = rest.iter().try_fold(start, |value: i128, b| Some(value.checked_mul(256)? + i128::from(*b)));
     value
         .and_then(|value| i64::try_from(value).ok())
-        .ok_or_else(|| format!("the {what} does not fit into 63 bits"))
+        .ok_or_else(|| format!("the {what} does not fit into 63 bits").into())
 }
 
 /// Blanks, octal digits, and a NUL or blanks where the field is longer. A field of only blanks and NULs is 0.
-fn octal(field: &[u8], what: &str) -> Result<i64, String> {
+fn octal(field: &[u8], what: &str) -> Result<i64, Bad> {
     let blank = |b: &u8| matches!(b, b' ' | 0);
     if field.iter().all(blank) {
         return Ok(0);
@@ -157,7 +189,7 @@ fn octal(field: &[u8], what: &str) -> Result<i64, String> {
         _ => rest.all(blank),
     };
     if digits == 0 || !ends {
-        return Err(format!("the {what} is \"{}\", an octal number is needed", field.escape_ascii()));
+        return Err(format!("the {what} is \"{}\", an octal number is needed", field.escape_ascii()).into());
     }
     Ok(value)
 }
@@ -180,7 +212,7 @@ mod tests {
             (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", i64::MAX),
         ];
         for (field, value) in good {
-            assert_eq!(number(field, "field"), Ok(*value), "{}", field.escape_ascii());
+            assert_eq!(number(field, "field").ok(), Some(*value), "{}", field.escape_ascii());
         }
         let bad: &[&[u8]] = &[
             b"8",

@@ -1,12 +1,12 @@
 //! Extended headers of PAX: records of `LENGTH KEY=VALUE\n` (POSIX, pax, "pax Extended Header"). The length counts
 //! the whole record, so a value may hold any byte, newlines too.
 //!
-//! A record that is not exactly of this form is an error, as is a known keyword that comes twice. Not known and
-//! ignored are among others: `atime`, `ctime`, `uname`, `gname`, `comment`, `SCHILY.acl.*` and `RHT.security.selinux`
+//! A record that is not exactly of this form is an error, as is a known keyword that comes twice. Ignored
+//! are among others: `atime`, `ctime`, `uname`, `gname`, `comment`, `SCHILY.acl.*` and `RHT.security.selinux`
 //! (the attribute comes as `SCHILY.xattr` too), and `LIBARCHIVE.xattr.*`, which libarchive writes beside
 //! `SCHILY.xattr.*` and which nothing that unpacks images reads.
 
-use super::Extent;
+use super::fields::Bad;
 use super::sparse::PaxSparse;
 use crate::Limits;
 use stratafs_core::Time;
@@ -42,7 +42,7 @@ const SPARSE: &[u8] = b"GNU.sparse.";
 
 impl Pax {
     /// Reads the records of an `x` header.
-    pub(super) fn parse(data: &[u8], limits: &Limits) -> Result<Self, String> {
+    pub(super) fn parse(data: &[u8], limits: &Limits) -> Result<Self, Bad> {
         let mut pax = Self::default();
         let mut left = data;
         while !left.is_empty() {
@@ -60,7 +60,7 @@ impl Pax {
     }
 
     /// Reads the records of a `g` header, which may say nothing that belongs to one entry.
-    pub(super) fn parse_global(data: &[u8], limits: &Limits) -> Result<Owner, String> {
+    pub(super) fn parse_global(data: &[u8], limits: &Limits) -> Result<Owner, Bad> {
         let pax = Self::parse(data, limits)?;
         if pax.path.is_some()
             || pax.link.is_some()
@@ -73,7 +73,7 @@ impl Pax {
         Ok(pax.owner)
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), String> {
+    fn take(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), Bad> {
         match key {
             b"path" => once(&mut self.path, key, name(key, value)?),
             b"linkpath" => once(&mut self.link, key, name(key, value)?),
@@ -81,10 +81,12 @@ impl Pax {
             b"uid" => once(&mut self.owner.uid, key, owner(key, value)?),
             b"gid" => once(&mut self.owner.gid, key, owner(key, value)?),
             b"mtime" => once(&mut self.owner.mtime, key, time(value)?),
+            // Not used, but a reader that uses them would refuse the archive.
+            b"atime" | b"ctime" => time(value).map(|_| ()),
             _ if key.starts_with(b"GNU.volume.") => {
-                Err("archives of several volumes are not supported".into())
+                Err(Bad::unsupported("archives of several volumes are not supported"))
             }
-            b"SCHILY.realsize" => Err("star's sparse files are not supported".into()),
+            b"SCHILY.realsize" => Err(Bad::unsupported("star's sparse files are not supported")),
             _ => {
                 if let Some(key) = key.strip_prefix(SPARSE) {
                     self.sparse.take(key, value, limits)
@@ -94,7 +96,7 @@ impl Pax {
                         return Err("an extended attribute without a proper name".into());
                     }
                     if self.xattrs.len() >= limits.xattrs {
-                        return Err(format!("more than {} extended attributes", limits.xattrs));
+                        return Err(Bad::limit(format!("more than {} extended attributes", limits.xattrs)));
                     }
                     self.xattrs.push((name, value.to_vec()));
                     Ok(())
@@ -110,10 +112,10 @@ impl Pax {
 type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
 /// The first record.
-fn record(data: &[u8]) -> Result<Record<'_>, String> {
+fn record(data: &[u8]) -> Result<Record<'_>, Bad> {
     let bad = |why: &str| {
         let shown = data.get(..data.len().min(40)).unwrap_or_default();
-        format!("malformed extended header at \"{}\": {why}", shown.escape_ascii())
+        Bad::from(format!("malformed extended header at \"{}\": {why}", shown.escape_ascii()))
     };
     let digits = data.iter().take_while(|b| b.is_ascii_digit()).count();
     let (number, rest) = data.split_at_checked(digits).unwrap_or_default();
@@ -133,12 +135,12 @@ fn record(data: &[u8]) -> Result<Record<'_>, String> {
     Ok((key, value.get(1..).unwrap_or_default(), after))
 }
 
-fn twice(key: &[u8]) -> String {
-    format!("{} comes twice in the extended header", key.escape_ascii())
+fn twice(key: &[u8]) -> Bad {
+    format!("{} comes twice in the extended header", key.escape_ascii()).into()
 }
 
 /// Sets what may be said once only.
-pub(super) fn once<T>(slot: &mut Option<T>, key: &[u8], value: T) -> Result<(), String> {
+pub(super) fn once<T>(slot: &mut Option<T>, key: &[u8], value: T) -> Result<(), Bad> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(twice(key)),
@@ -146,15 +148,15 @@ pub(super) fn once<T>(slot: &mut Option<T>, key: &[u8], value: T) -> Result<(), 
 }
 
 /// A path: any bytes but NUL. POSIX lets an empty value take back an earlier one; there is none.
-pub(super) fn name(key: &[u8], value: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn name(key: &[u8], value: &[u8]) -> Result<Vec<u8>, Bad> {
     if value.is_empty() || value.contains(&0) {
-        return Err(format!("{} in the extended header is empty or has a NUL", key.escape_ascii()));
+        return Err(format!("{} in the extended header is empty or has a NUL", key.escape_ascii()).into());
     }
     Ok(value.to_vec())
 }
 
 /// Decimal digits without sign and, but for zero itself, without a zero in front.
-pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64, String> {
+pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64, Bad> {
     let number = match value {
         [b'0'] => Some(0),
         [b'1'..=b'9', ..] => value.iter().try_fold(0u64, |number, b| {
@@ -166,24 +168,25 @@ pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64, String> {
     // The places of a file are signed numbers everywhere.
     number.filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| {
         let shown = value.get(..value.len().min(40)).unwrap_or_default();
-        format!(
-            "{} in the extended header is \"{}\", a decimal number is needed",
-            key.escape_ascii(),
-            shown.escape_ascii()
-        )
+        let key = key.escape_ascii();
+        format!("{key} in the extended header is \"{}\", a decimal number is needed", shown.escape_ascii())
+            .into()
     })
 }
 
-fn owner(key: &[u8], value: &[u8]) -> Result<i64, String> {
+fn owner(key: &[u8], value: &[u8]) -> Result<i64, Bad> {
     let number = decimal(key, value)?;
-    i64::try_from(number).map_err(|_| format!("{} is {number}", key.escape_ascii()))
+    i64::try_from(number).map_err(|_| format!("{} is {number}", key.escape_ascii()).into())
 }
 
 /// `[-]SECONDS[.FRACTION]`. What is beyond nanoseconds is cut off towards the past, as GNU tar does.
-fn time(value: &[u8]) -> Result<Time, String> {
+fn time(value: &[u8]) -> Result<Time, Bad> {
     let bad = || {
         let shown = value.get(..value.len().min(40)).unwrap_or_default();
-        format!("mtime in the extended header is \"{}\", seconds are needed", shown.escape_ascii())
+        Bad::from(format!(
+            "a time in the extended header is \"{}\", seconds are needed",
+            shown.escape_ascii()
+        ))
     };
     let (negative, rest) = match value.strip_prefix(b"-") {
         Some(rest) => (true, rest),
@@ -191,7 +194,7 @@ fn time(value: &[u8]) -> Result<Time, String> {
     };
     let mut parts = rest.splitn(2, |b| *b == b'.');
     let whole = parts.next().unwrap_or_default();
-    let whole = i64::try_from(decimal(b"mtime", whole)?).map_err(|_| bad())?;
+    let whole = i64::try_from(decimal(b"a time", whole)?).map_err(|_| bad())?;
     let (mut nanos, mut beyond) = (0u32, false);
     if let Some(fraction) = parts.next() {
         if fraction.is_empty() || !fraction.iter().all(u8::is_ascii_digit) {
@@ -272,25 +275,4 @@ pub(super) fn write_time(time: Time) -> String {
     };
     let text = format!("{sign}{secs}.{nanos:09}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
-}
-
-/// Pairs of numbers, ascending and inside `size`: the extents of a file. Empty ones, which only mark the end, go.
-pub(super) fn check_map(map: Vec<Extent>, size: u64, stored: u64) -> Result<Vec<Extent>, String> {
-    let (mut end, mut total) = (0u64, 0u64);
-    for extent in &map {
-        let next = extent.offset.checked_add(extent.len).filter(|next| *next <= size);
-        let Some(next) = next.filter(|_| extent.offset >= end) else {
-            return Err(format!(
-                "the sparse map has {} bytes at {}, which overlaps or is past the end at {size}",
-                extent.len, extent.offset
-            ));
-        };
-        end = next;
-        // Cannot overflow: the extents do not overlap.
-        total += extent.len;
-    }
-    if total != stored {
-        return Err(format!("the sparse map has {total} bytes, the archive {stored}"));
-    }
-    Ok(map.into_iter().filter(|extent| extent.len > 0).collect())
 }

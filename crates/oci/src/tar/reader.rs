@@ -10,9 +10,9 @@
 //!
 //! Invariant: after an error nothing more can be read; `next` never skips what it could not understand.
 
-use super::fields::{Fields, Format};
-use super::pax::{Owner, Pax, check_map};
-use super::sparse::{self, Found, MapAhead};
+use super::fields::{Bad, Fields, Format};
+use super::pax::{Owner, Pax};
+use super::sparse::{self, Found, MapAhead, check_map};
 use super::{BLOCK, Entry, EntryKind, Extent};
 use crate::{Error, ErrorKind, Limits, Result};
 use std::io::{self, BufReader, Read};
@@ -341,10 +341,9 @@ impl<R: Read, T: Tap> Reader<R, T> {
             return Err(self.too_large(offset, why));
         }
 
-        let bad = |why: String| failure(ErrorKind::Corrupt, &path, offset, &why);
+        let bad = |why: Bad| failure(&path, offset, why);
         let announced = fields.size().map_err(bad)?;
-        let kind_found =
-            self.kind(kind, fields, &path, link).map_err(|(kind, why)| failure(kind, &path, offset, &why))?;
+        let kind_found = self.kind(kind, fields, &path, link).map_err(bad)?;
         let is_file = kind_found == EntryKind::File;
         let content = match (&kind_found, pax.size) {
             (_, Some(size)) => size,
@@ -353,22 +352,22 @@ impl<R: Read, T: Tap> Reader<R, T> {
             (_, None) => announced,
         };
         if !is_file && content > 0 {
-            return Err(bad(format!("it is no regular file and has a size of {content} bytes")));
+            return Err(bad(format!("it is no regular file and has a size of {content} bytes").into()));
         }
         let owner = pax.owner.or(self.global);
-        let id = |said: Option<i64>, field: Result<i64, String>, what| {
-            let id = said.map_or(field, Ok).map_err(bad)?;
+        // A field must be right also where a record stands for it.
+        let id = |said: Option<i64>, field: Result<i64, Bad>, what| {
+            let field = field.map_err(bad)?;
+            let id = said.unwrap_or(field);
             u32::try_from(id)
                 .ok()
                 .filter(|id| *id != u32::MAX)
-                .ok_or_else(|| bad(format!("the {what} is {id}, which cannot be")))
+                .ok_or_else(|| bad(format!("the {what} is {id}, which cannot be").into()))
         };
         let uid = id(owner.uid, fields.uid(), "uid")?;
         let gid = id(owner.gid, fields.gid(), "gid")?;
-        let mtime = match owner.mtime {
-            Some(mtime) => mtime,
-            None => Time { secs: fields.mtime().map_err(bad)?, nanos: 0 },
-        };
+        let mtime = Time { secs: fields.mtime().map_err(bad)?, nanos: 0 };
+        let mtime = owner.mtime.unwrap_or(mtime);
         let mode = fields.mode().map_err(bad)?;
 
         let found = pax.sparse.found().map_err(bad)?;
@@ -397,15 +396,11 @@ impl<R: Read, T: Tap> Reader<R, T> {
         Ok(Entry { path, kind: kind_found, mode, uid, gid, mtime, xattrs: pax.xattrs, size, sparse, offset })
     }
 
-    fn kind(
-        &self,
-        kind: u8,
-        fields: &Fields,
-        path: &[u8],
-        link: Vec<u8>,
-    ) -> Result<EntryKind, (ErrorKind, String)> {
-        let corrupt = |why: &str| Err((ErrorKind::Corrupt, why.to_string()));
-        let device = || fields.device().map_err(|why| (ErrorKind::Corrupt, why));
+    fn kind(&self, kind: u8, fields: &Fields, path: &[u8], link: Vec<u8>) -> Result<EntryKind, Bad> {
+        let corrupt = |why: &str| Err(why.into());
+        // Readers in Go and Python look at the numbers whatever the type is.
+        let device = fields.device()?;
+        let device = || device.ok_or_else(|| Bad::from("a header of this age has no device numbers"));
         let found = match kind {
             // The sign for a directory before there was a type for it.
             0 if path.ends_with(b"/") => EntryKind::Dir,
@@ -419,11 +414,11 @@ impl<R: Read, T: Tap> Reader<R, T> {
             b'5' => EntryKind::Dir,
             b'6' => EntryKind::Fifo,
             b'M' | b'V' => {
-                return Err((ErrorKind::Unsupported, "archives of several volumes are not supported".into()));
+                return Err(Bad::unsupported("archives of several volumes are not supported"));
             }
             other => {
                 let why = format!("entries of type \"{}\" are not supported", other.escape_ascii());
-                return Err((ErrorKind::Unsupported, why));
+                return Err(Bad::unsupported(why));
             }
         };
         if found != EntryKind::Dir && path.ends_with(b"/") {
@@ -450,7 +445,7 @@ impl<R: Read, T: Tap> Reader<R, T> {
         while extended {
             // A short block before the last would be read by some as the end of the map.
             if !matches!(more, Ok(true)) {
-                let why = more.err().unwrap_or_else(|| "the sparse map has a gap".into());
+                let why = more.err().unwrap_or_else(|| Bad::from("the sparse map has a gap"));
                 return Err(self.bad(offset, why));
             }
             let Some(block) = self.block()? else { return Err(self.truncated()) };
@@ -534,16 +529,16 @@ impl<R: Read, T: Tap> Reader<R, T> {
         self.bad(self.at, "the archive ends in the middle of an entry")
     }
 
-    fn bad(&self, at: u64, why: impl AsRef<str>) -> Error {
-        failure(ErrorKind::Corrupt, &self.path, at, why.as_ref())
+    fn bad(&self, at: u64, why: impl Into<Bad>) -> Error {
+        failure(&self.path, at, why.into())
     }
 
-    fn too_large(&self, at: u64, why: impl AsRef<str>) -> Error {
-        failure(ErrorKind::TooLarge, &self.path, at, why.as_ref())
+    fn too_large(&self, at: u64, why: String) -> Error {
+        self.bad(at, Bad::limit(why))
     }
 }
 
-fn failure(kind: ErrorKind, path: &[u8], at: u64, why: &str) -> Error {
+fn failure(path: &[u8], at: u64, Bad { kind, why }: Bad) -> Error {
     let error = Error::new(kind, OPERATION).because(format!("{why} (at byte {at} of the archive)"));
     if path.is_empty() { error } else { error.about(path) }
 }

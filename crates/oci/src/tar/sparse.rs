@@ -1,6 +1,7 @@
 //! Maps of sparse files: GNU's old headers of type `S`, and its PAX formats 0.0 (repeated keywords), 0.1 (one
 //! keyword with all numbers) and 1.0 (the map stands in front of the content).
 
+use super::fields::Bad;
 use super::pax::{decimal, name, once};
 use super::{BLOCK, Extent, fields};
 use crate::Limits;
@@ -46,7 +47,7 @@ impl PaxSparse {
     }
 
     /// Takes the keyword `GNU.sparse.KEY`.
-    pub(super) fn take(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), String> {
+    pub(super) fn take(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), Bad> {
         match key {
             b"name" => once(&mut self.name, b"GNU.sparse.name", name(key, value)?),
             b"major" => once(&mut self.major, b"GNU.sparse.major", decimal(key, value)?),
@@ -71,13 +72,14 @@ impl PaxSparse {
                 }
                 once(&mut self.map, b"GNU.sparse.map", map)
             }
-            other => Err(format!("GNU.sparse.{} is not known", other.escape_ascii())),
+            other => Err(format!("GNU.sparse.{} is not known", other.escape_ascii()).into()),
         }
     }
 
     /// What the keywords together mean; `None` for an ordinary file.
-    pub(super) fn found(self) -> Result<Option<Found>, String> {
-        let bad = |why: &str| Err(format!("the keywords GNU.sparse.* contradict each other: {why}"));
+    pub(super) fn found(self) -> Result<Option<Found>, Bad> {
+        let bad =
+            |why: &str| Err(Bad::from(format!("the keywords GNU.sparse.* contradict each other: {why}")));
         if !self.any() {
             return Ok(None);
         }
@@ -112,7 +114,7 @@ impl PaxSparse {
                 }
                 Ok(Some(Found::Map(size, map)))
             }
-            _ => Err("a format of sparse files that is not known".into()),
+            _ => Err(Bad::unsupported("a format of sparse files that is not known")),
         }
     }
 }
@@ -122,14 +124,14 @@ pub(super) fn old_map(
     slots: &[GnuSparseHeader],
     map: &mut Vec<Extent>,
     limits: &Limits,
-) -> Result<bool, String> {
+) -> Result<bool, Bad> {
     for slot in slots {
         if slot.numbytes.first() == Some(&0) {
             return Ok(false);
         }
         let read = |field: &[u8], what| {
             let value = fields::number(field, what)?;
-            u64::try_from(value).map_err(|_| format!("the {what} is {value}"))
+            u64::try_from(value).map_err(|_| Bad::from(format!("the {what} is {value}")))
         };
         let offset = read(&slot.offset, "offset of a sparse block")?;
         push(map, Extent { offset, len: read(&slot.numbytes, "length of a sparse block")? }, limits)?;
@@ -144,9 +146,31 @@ pub(super) fn extension(block: &[u8; BLOCK]) -> GnuExtSparseHeader {
     extension
 }
 
-fn push(map: &mut Vec<Extent>, extent: Extent, limits: &Limits) -> Result<(), String> {
+/// Pairs of numbers, ascending and inside `size`: the extents of a file. Empty ones, which only mark the end, go.
+pub(super) fn check_map(map: Vec<Extent>, size: u64, stored: u64) -> Result<Vec<Extent>, Bad> {
+    let (mut end, mut total) = (0u64, 0u64);
+    for extent in &map {
+        let next = extent.offset.checked_add(extent.len).filter(|next| *next <= size);
+        let Some(next) = next.filter(|_| extent.offset >= end) else {
+            return Err(format!(
+                "the sparse map has {} bytes at {}, which overlaps or is past the end at {size}",
+                extent.len, extent.offset
+            )
+            .into());
+        };
+        end = next;
+        // Cannot overflow: the extents do not overlap.
+        total += extent.len;
+    }
+    if total != stored {
+        return Err(format!("the sparse map has {total} bytes, the archive {stored}").into());
+    }
+    Ok(map.into_iter().filter(|extent| extent.len > 0).collect())
+}
+
+fn push(map: &mut Vec<Extent>, extent: Extent, limits: &Limits) -> Result<(), Bad> {
     if map.len() >= limits.extents {
-        return Err(format!("more than {} blocks of a sparse file", limits.extents));
+        return Err(Bad::limit(format!("more than {} blocks of a sparse file", limits.extents)));
     }
     map.push(extent);
     Ok(())
@@ -164,11 +188,7 @@ pub(super) struct MapAhead {
 
 impl MapAhead {
     /// Takes one block; the map once it is complete.
-    pub(super) fn take(
-        &mut self,
-        block: &[u8; BLOCK],
-        limits: &Limits,
-    ) -> Result<Option<Vec<Extent>>, String> {
+    pub(super) fn take(&mut self, block: &[u8; BLOCK], limits: &Limits) -> Result<Option<Vec<Extent>>, Bad> {
         for byte in block {
             if *byte != b'\n' {
                 // No number is longer.
@@ -183,7 +203,10 @@ impl MapAhead {
             match (self.left, self.offset.take()) {
                 (None, _) => {
                     if number > limits.extents as u64 {
-                        return Err(format!("more than {} blocks of a sparse file", limits.extents));
+                        return Err(Bad::limit(format!(
+                            "more than {} blocks of a sparse file",
+                            limits.extents
+                        )));
                     }
                     self.left = Some(number);
                 }
