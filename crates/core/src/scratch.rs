@@ -2,8 +2,8 @@
 //! Objects are staged without a name, filled, and published; a [`Scratch::Staged`] that is dropped rolls back.
 
 use crate::attr::{Device, Kind, SetAttr, SetTime, StatFs, Time};
-use crate::error::Result;
-use crate::layer::{Hit, Layer, ReadAt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::{Found, Hit, Layer, ReadAt};
 use crate::marks::{Mark, Origin};
 use crate::name::Name;
 
@@ -160,7 +160,8 @@ pub trait Scratch: Layer<File: WriteAt> {
     /// Makes an object without a name.
     fn stage(&self, seed: &Seed<'_>) -> Result<Self::Staged>;
 
-    /// Makes a whole object at a name where nothing is; `fill` writes the content of a regular file. For trees that
+    /// Makes a whole object at a name where nothing is (else `EEXIST`, before `fill` is called); `fill` writes the
+    /// content of a regular file. For trees that
     /// nobody sees yet, such as a layer that is being unpacked: it is not atomic, a failure or crash may leave the
     /// object half made, and nothing is synced.
     fn put(
@@ -264,6 +265,9 @@ pub fn put_in_steps<S: Scratch + ?Sized>(
     whole: &Whole<'_>,
     fill: &mut dyn FnMut(&S::File) -> Result<()>,
 ) -> Result<S::Node> {
+    if !matches!(scratch.lookup(at.dir, at.name)?, Found::Absent) {
+        return Err(Error::new(ErrorKind::AlreadyExists, "create").about(at.name.as_bytes()));
+    }
     let staged = scratch.stage(&whole.seed)?;
     let node = scratch.staged(&staged);
     let Seed { kind, mode, .. } = whole.seed;
