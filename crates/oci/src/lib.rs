@@ -24,6 +24,7 @@ pub mod frame;
 pub mod image;
 pub mod layout;
 mod limits;
+pub mod pack;
 mod progress;
 pub mod source;
 pub mod tar;
