@@ -1,8 +1,9 @@
 //! A view becomes a layer archive: what was changed in it ([`layer`]), or all that it shows ([`flatten`]).
 //!
-//! The archive is a function of what it says: entries in the order of their paths, parents before what is in them, no
-//! names of users and no other times than those of the last change. So the same changes give the same digest, in whatever
-//! order they were made.
+//! The archive is a function of what it says: entries in the order of their paths, parents before what is in them, a
+//! whiteout where the name would be that it deletes; no names of users and no other times than those of the last change. So
+//! the same changes give the same digest, in whatever order they were made. (The same tree reached by other changes, such as a
+//! directory renamed or its files moved one by one, can give another layer.)
 //!
 //! * `plan`: which paths the layer of a change list has, and what stands there. `emit`: entries.
 //!
