@@ -5,11 +5,12 @@
 //! gone on disk before anything of it is, so that no crash leaves a layer with its name and without its files.
 
 use super::config::FRESH;
+use super::lock::Locked;
 use super::references::{self, of_container};
 use super::{Building, Emptied, LayerKey, ScratchId, Store, at, sync_dir};
 use crate::Result;
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, TryLockError};
 use std::io;
 use std::path::Path;
 
@@ -88,17 +89,15 @@ impl Store {
         // Without a record it is no layer, and nobody can hold it.
         let held = match super::file::open(&record, "remove layer") {
             Ok(Some(file)) => match file.try_lock() {
-                Ok(()) => Some(file),
+                Ok(()) => Some(Locked(file)),
                 Err(TryLockError::WouldBlock) => return Ok(false),
                 Err(TryLockError::Error(e)) => return Err(at(&record, "lock layer")(e)),
             },
             Ok(None) | Err(_) => None,
         };
         let moved = fs::rename(&dir, self.trash().join(Building::name()));
-        if let Some(file) = held {
-            // Those who waited see that it is gone; the lock ends with the file in any case.
-            let _ = File::unlock(&file);
-        }
+        // Those who waited see that it is gone.
+        drop(held);
         match moved {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             moved => moved.map(|()| true).map_err(at(&dir, "remove layer")),

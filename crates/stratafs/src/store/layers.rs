@@ -6,6 +6,7 @@
 //! to refer to it holds a shared lock on its `layer.json` (a pin) until the reference is written, and gc, which takes
 //! that lock exclusively, leaves it alone.
 
+use super::lock::Locked;
 use super::{Building, Store, at, disk, file, make_private, must_be_dir, sync_dir};
 use crate::oci::Digest;
 use crate::{
@@ -190,7 +191,7 @@ pub struct PinnedLayer {
     key: LayerKey,
     dir: PathBuf,
     record: LayerRecord,
-    lock: File,
+    _lock: Locked,
 }
 
 impl PinnedLayer {
@@ -239,13 +240,6 @@ impl PinnedLayer {
             ..LayerOptions::default()
         };
         DirLayer::open(self.tree(), &options)
-    }
-}
-
-impl Drop for PinnedLayer {
-    /// Unlocks by name: a child process that was just forked has the descriptor too, until it runs its program.
-    fn drop(&mut self) {
-        let _ = self.lock.unlock();
     }
 }
 
@@ -303,12 +297,13 @@ impl StagedLayer {
         // From its first moment on it is pinned.
         let lock = File::open(&path).map_err(at(&path, "lock layer"))?;
         lock.lock_shared().map_err(at(&path, "lock layer"))?;
+        let lock = Locked(lock);
         let dir = self.layers.join(key.to_string());
         for _ in 0..TRIES {
             match rustix::fs::renameat_with(CWD, &self.building.0, CWD, &dir, RenameFlags::NOREPLACE) {
                 Ok(()) => {
                     sync_dir(&self.layers)?;
-                    return Ok(PinnedLayer { key, dir, record, lock });
+                    return Ok(PinnedLayer { key, dir, record, _lock: lock });
                 }
                 Err(Errno::EXIST) => {
                     if let Some(other) = pin(&self.layers, key)? {
@@ -362,14 +357,15 @@ fn pin(layers: &Path, key: LayerKey) -> Result<Option<PinnedLayer>> {
         };
         // gc holds it exclusively for as long as a rename takes.
         lock.lock_shared().map_err(at(&path, OPERATION))?;
-        let held = lock.metadata().map_err(at(&path, OPERATION))?;
+        let lock = Locked(lock);
+        let held = lock.0.metadata().map_err(at(&path, OPERATION))?;
         match fs::symlink_metadata(&path) {
             Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {}
             _ => continue,
         }
-        let record = LayerRecord::parse(&file::content(&lock, &path, OPERATION)?, &path)?;
+        let record = LayerRecord::parse(&file::content(&lock.0, &path, OPERATION)?, &path)?;
         must_be_dir(&dir.join(TREE))?;
-        return Ok(Some(PinnedLayer { key, dir, record, lock }));
+        return Ok(Some(PinnedLayer { key, dir, record, _lock: lock }));
     }
     Err(unsteady(&dir))
 }

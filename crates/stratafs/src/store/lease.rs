@@ -2,6 +2,7 @@
 //! container's `lock` file, so that the kernel releases it whenever the holder ends; a mount of the container
 //! by the kernel outlives its maker and counts as use as well.
 
+use super::lock::Locked;
 use super::{ContainerName, Record, scratch, settle};
 use crate::{Error, ErrorKind, Result, mountinfo};
 use rustix::fs::{Mode, OFlags};
@@ -19,7 +20,7 @@ const SOURCE: &[u8] = b"strata:";
 #[derive(Debug)]
 pub struct Lease {
     /// Kept open for its lock.
-    _lock: File,
+    _lock: Locked,
     record: Record,
 }
 
@@ -46,7 +47,7 @@ impl Lease {
     }
 
     /// Takes the container for removal: its configuration may be damaged.
-    pub(super) fn take_to_remove(root: &Path, name: &ContainerName, dir: &Path) -> Result<File> {
+    pub(super) fn take_to_remove(root: &Path, name: &ContainerName, dir: &Path) -> Result<Locked> {
         let lock = lock(name, dir)?;
         if let Some(mount) = mount_of(root, name, dir)? {
             return Err(busy(name).because(format!("it is mounted at {}", mount.display())));
@@ -81,7 +82,7 @@ pub(super) fn is_in_use(root: &Path, name: &ContainerName, dir: &Path) -> Result
     }
 }
 
-fn lock(name: &ContainerName, dir: &Path) -> Result<File> {
+fn lock(name: &ContainerName, dir: &Path) -> Result<Locked> {
     if std::fs::symlink_metadata(dir).is_ok_and(|meta| !meta.is_dir()) {
         super::must_be_dir(dir)?;
     }
@@ -112,7 +113,8 @@ fn lock(name: &ContainerName, dir: &Path) -> Result<File> {
         }
     }
     // Between open and lock the container may have been removed, and even made anew under the same name.
-    let (held, now) = (file.metadata().map_err(failed)?, std::fs::symlink_metadata(&path));
+    let file = Locked(file);
+    let (held, now) = (file.0.metadata().map_err(failed)?, std::fs::symlink_metadata(&path));
     match now {
         Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => Ok(file),
         _ => Err(unknown(name)),

@@ -9,15 +9,21 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-/// The lock, held until this is dropped.
+/// A file or directory that is locked until this is dropped.
 #[derive(Debug)]
-pub(crate) struct RootLock(File);
+pub(super) struct Locked(pub(super) File);
 
-impl Drop for RootLock {
+impl Drop for Locked {
     /// Unlocks by name: a child process that was just forked has the descriptor too, until it runs its program.
     fn drop(&mut self) {
         let _ = self.0.unlock();
     }
+}
+
+/// The lock, held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RootLock {
+    _lock: Locked,
 }
 
 impl Store {
@@ -26,7 +32,7 @@ impl Store {
         let path = self.root.join("lock");
         let file = open(&path)?;
         file.lock_shared().map_err(at(&path, "lock store"))?;
-        Ok(RootLock(file))
+        Ok(RootLock { _lock: Locked(file) })
     }
 
     /// For deciding what nobody refers to. Waits for those who make references.
@@ -34,7 +40,7 @@ impl Store {
         let path = self.root.join("lock");
         let file = open(&path)?;
         file.lock().map_err(at(&path, "lock store"))?;
-        Ok(RootLock(file))
+        Ok(RootLock { _lock: Locked(file) })
     }
 
     /// As [`Store::lock_exclusive`] without waiting; `None` when somebody makes a reference.
@@ -42,7 +48,7 @@ impl Store {
         let path = self.root.join("lock");
         let file = open(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(RootLock(file))),
+            Ok(()) => Ok(Some(RootLock { _lock: Locked(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(e)) => Err(at(&path, "lock store")(e)),
         }

@@ -51,9 +51,13 @@ pub(super) fn scratches(store: &Store) -> Result<BTreeSet<ScratchId>> {
     Ok(containers(store)?.iter().flat_map(|record| of_container(record).0).collect())
 }
 
+/// The version of an image's record; what another one refers to is not known.
+const IMAGE_VERSION: u32 = 1;
+
 /// What of an image's record names layers.
 #[derive(Deserialize)]
 struct StoredImage {
+    version: u32,
     layers: Vec<StoredLayer>,
 }
 
@@ -76,6 +80,10 @@ pub(super) fn images(store: &Store) -> Result<Vec<(PathBuf, BTreeSet<LayerKey>)>
         let text = file::content(&opened, &path, OPERATION)?;
         let stored: StoredImage = serde_json::from_slice(&text)
             .map_err(|e| file::corrupt(&path, OPERATION, format!("not the record of an image: {e}")))?;
+        if stored.version != IMAGE_VERSION {
+            let why = format!("format version {}, this program reads {IMAGE_VERSION}", stored.version);
+            return Err(file::corrupt(&path, OPERATION, why));
+        }
         out.push((path, stored.layers.into_iter().map(|layer| layer.key).collect()));
     }
     out.sort();

@@ -1,6 +1,7 @@
 //! `ROOT/trash`: what is on the way in or out. What is being made there belongs to its maker while that one lives (a
 //! lock on the directory); all the rest is left over, and anybody may remove it.
 
+use super::lock::Locked;
 use super::{Store, at, disk, remove};
 use crate::Result;
 use rustix::fs::{Mode, OFlags};
@@ -102,7 +103,10 @@ impl Store {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match rustix::fs::open(&path, flags, Mode::empty()).map(File::from) {
                 // Its maker holds a lock on it while it lives.
-                Ok(dir) if dir.try_lock().is_ok() => each(&path, true)?,
+                Ok(dir) if dir.try_lock().is_ok() => {
+                    let _lock = Locked(dir);
+                    each(&path, true)?;
+                }
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(Errno::NOTDIR | Errno::LOOP) => each(&path, false)?,
                 Err(e) => return Err(at(&path, "empty trash")(e.into())),
