@@ -114,12 +114,15 @@ impl Apply<'_> {
             let (path, mtime) = if forward { (&time.after, time.new) } else { (&time.before, time.old) };
             let Some(path) = path else { continue };
             let fail = failed("set time", path);
-            let dir = self.root.dir(path).map_err(&fail)?;
-            match stat(dir.as_fd(), b"").map_err(&fail)? {
-                Some(now) if time.ino == 0 || now.ino == time.ino => {
+            let dir = reached(self.root.dir(path)).map_err(&fail)?;
+            let seen = dir.as_ref().map(|dir| stat(dir.as_fd(), b"")).transpose().map_err(&fail)?.flatten();
+            match (dir, seen) {
+                (Some(dir), Some(now)) if time.ino == 0 || now.ino == time.ino => {
                     host::set_times(dir.as_fd(), b"", None, Some(mtime)).map_err(fail)?;
                 }
-                _ => return Err(moved_on(path)),
+                _ if forward => return Err(moved_on(path)),
+                // Somebody else moved it: its time is not worth keeping everything else from going back.
+                _ => {}
             }
         }
         Ok(())

@@ -69,7 +69,7 @@ pub(super) fn order(
             order.set(set, now);
         }
     }
-    order.into_new_dirs(&draft.makes, &draft.links);
+    order.links_into_new(&draft.makes, &draft.links);
     order.dirs.extend(draft.times.keys().cloned());
     order.times(&draft.times, &mut stat);
     for path in std::mem::take(&mut order.new_dirs) {
@@ -145,7 +145,7 @@ impl Order<'_> {
     }
 
     /// Names that links of the target take in directories that are staged as a whole.
-    fn into_new_dirs(&mut self, makes: &[Make], links: &[(Bytes, Bytes, Seen)]) {
+    fn links_into_new(&mut self, makes: &[Make], links: &[(Bytes, Bytes, Seen)]) {
         let holds: HashMap<&[u8], &[u8]> =
             makes.iter().map(|make| (make.place.as_slice(), make.path.as_slice())).collect();
         for (_, place, _) in links {

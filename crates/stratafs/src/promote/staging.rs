@@ -75,9 +75,27 @@ impl<'r> Staging<'r> {
             }
             made => made.map_err(&fail)?,
         }
-        let staging = Self::open(root)?.ok_or_else(|| fail(Errno::NOENT))?;
-        staging.prepare().map_err(fail)?;
-        Ok(staging)
+        let made = Self::open(root).and_then(|staging| staging.ok_or_else(|| fail(Errno::NOENT)));
+        let staging = match made {
+            Ok(staging) => staging,
+            Err(e) => {
+                if e.kind() != ErrorKind::Busy {
+                    // Still empty, and nobody else's: what fails here is found by the next promotion.
+                    let _ = fs::unlinkat(&at, STAGING, AtFlags::REMOVEDIR);
+                }
+                return Err(e);
+            }
+        };
+        match staging.prepare() {
+            Ok(()) => Ok(staging),
+            Err(e) => {
+                let cleared = staging.clear();
+                let time = Some(root.root().mtime);
+                // As above; the first error says more.
+                let _ = cleared.and_then(|()| host::set_times(at.as_fd(), b"", None, time));
+                Err(fail(e))
+            }
+        }
     }
 
     /// Takes over the one that is there, if any.
