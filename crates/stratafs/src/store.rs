@@ -16,6 +16,7 @@
 //! and gone from the moment its removal begins; it has one user at a time; what a configuration names is complete and
 //! on disk before; nothing outside the root is ever written, followed to or removed.
 
+mod check;
 mod config;
 mod disk;
 mod file;
@@ -34,6 +35,7 @@ mod stored;
 mod trash;
 mod usage;
 
+pub use check::LayerDamage;
 pub use config::{ContainerConfig, ImageRef, LayerConfig, LayerSource, Record, Snapshot};
 pub use gc::Collected;
 pub use layers::{LayerFacts, LayerKey, LayerRecord, PinnedLayer, StagedLayer};

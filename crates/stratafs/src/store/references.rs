@@ -66,26 +66,40 @@ struct StoredLayer {
     key: LayerKey,
 }
 
+/// What an image refers to: the file of its record, and the keys of its layers.
+pub(super) type ImageNeeds = (PathBuf, BTreeSet<LayerKey>);
+
 /// The records of images, `ROOT/images/*.json`, with the layers that each refers to.
-pub(super) fn images(store: &Store) -> Result<Vec<(PathBuf, BTreeSet<LayerKey>)>> {
-    const OPERATION: &str = "read image";
+pub(super) fn images(store: &Store) -> Result<Vec<ImageNeeds>> {
+    each_image(store)?.into_iter().collect()
+}
+
+/// As [`images`], of those that can be read.
+pub(super) fn readable_images(store: &Store) -> Result<Vec<ImageNeeds>> {
+    Ok(each_image(store)?.into_iter().flatten().collect())
+}
+
+fn each_image(store: &Store) -> Result<Vec<Result<ImageNeeds>>> {
     let dir = store.images_dir();
-    let mut out = Vec::new();
+    let mut paths = Vec::new();
     for entry in fs::read_dir(&dir).map_err(at(&dir, "list images"))? {
-        let path = entry.map_err(at(&dir, "list images"))?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let Some(opened) = file::open(&path, OPERATION)? else { continue };
-        let text = file::content(&opened, &path, OPERATION)?;
-        let stored: StoredImage = serde_json::from_slice(&text)
-            .map_err(|e| file::corrupt(&path, OPERATION, format!("not the record of an image: {e}")))?;
-        if stored.version != IMAGE_VERSION {
-            let why = format!("format version {}, this program reads {IMAGE_VERSION}", stored.version);
-            return Err(file::corrupt(&path, OPERATION, why));
-        }
-        out.push((path, stored.layers.into_iter().map(|layer| layer.key).collect()));
+        paths.push(entry.map_err(at(&dir, "list images"))?.path());
     }
-    out.sort();
-    Ok(out)
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    Ok(paths.into_iter().filter_map(|path| image(path).transpose()).collect())
+}
+
+/// What one image refers to; `None` when it was removed just now.
+fn image(path: PathBuf) -> Result<Option<ImageNeeds>> {
+    const OPERATION: &str = "read image";
+    let Some(opened) = file::open(&path, OPERATION)? else { return Ok(None) };
+    let text = file::content(&opened, &path, OPERATION)?;
+    let stored: StoredImage = serde_json::from_slice(&text)
+        .map_err(|e| file::corrupt(&path, OPERATION, format!("not the record of an image: {e}")))?;
+    if stored.version != IMAGE_VERSION {
+        let why = format!("format version {}, this program reads {IMAGE_VERSION}", stored.version);
+        return Err(file::corrupt(&path, OPERATION, why));
+    }
+    Ok(Some((path, stored.layers.into_iter().map(|layer| layer.key).collect())))
 }
