@@ -9,8 +9,12 @@ mod tar_help;
 use tar_help::*;
 
 /// Differences that are meant, and why.
-fn meant(gnu: &Verdict) -> Option<&'static str> {
+fn meant(bytes: &[u8], gnu: &Verdict) -> Option<&'static str> {
     let refusal = gnu.as_ref().err()?;
+    // Nothing of an entry is missing, only zeros that mean nothing.
+    if !bytes.len().is_multiple_of(512) && refusal.contains("Unexpected EOF") {
+        return Some("an archive that ends in its last padding is whole for Go");
+    }
     // Python may stop at another header then, or put a prefix before the name that GNU and Go do not see.
     refusal.contains("Blanks in header").then_some("a number of blanks is 0 for Go and Python")
 }
@@ -217,7 +221,10 @@ fn odd_archives_read_as_gnu_tar_and_python_read_them_or_not_at_all() {
     for case in 0..cases {
         let mut chance = Chance(seed.wrapping_mul(1_000_003).wrapping_add(case as u64));
         let bytes = make(&mut chance);
-        std::fs::write(dir.path().join(format!("{case}.tar")), &bytes).unwrap();
+        // An archive that ends in the padding of its last file is one for container tools, and not for these.
+        let mut filled = bytes.clone();
+        filled.resize(bytes.len().next_multiple_of(512), 0);
+        std::fs::write(dir.path().join(format!("{case}.tar")), &filled).unwrap();
         archives.push(bytes);
     }
     let pythons = python(dir.path(), cases);
@@ -237,7 +244,7 @@ fn odd_archives_read_as_gnu_tar_and_python_read_them_or_not_at_all() {
         };
         if same {
             read_by_all += usize::from(gnu.is_ok() && *python == Ok(mine_python));
-        } else if meant(&gnu).is_none() {
+        } else if meant(bytes, &gnu).is_none() {
             failures += 1;
             println!(
                 "case {case} of seed {seed}\n ours   {mine_gnu:#?}\n gnu    {gnu:#?}\n python {python:#?}"

@@ -6,7 +6,8 @@
 //! refused, but for hard links, where every reader ignores it.
 //!
 //! The end is a block of zeros and another one, or the end of the input between two entries, as GNU tar and Go have
-//! it. What follows two blocks of zeros means nothing and is only heard by the [`Tap`].
+//! it; the padding of the last content may be missing too. What follows two blocks of zeros means nothing and is only
+//! heard by the [`Tap`].
 //!
 //! Invariant: after an error nothing more can be read; `next` never skips what it could not understand.
 
@@ -192,25 +193,33 @@ impl<R: Read, T: Tap> Reader<R, T> {
         Ok(Some((extent.offset, n)))
     }
 
-    /// Passes over what is left of the current entry.
+    /// Passes over what is left of the current entry. The archive may end in the padding: layers that `umoci insert`
+    /// writes do, and container tools take them.
     fn skip(&mut self) -> Result<()> {
         let left = std::mem::take(&mut self.content);
-        self.literal(left.stored + left.padding as u64)
+        self.literal(left.stored)?;
+        self.pass(left.padding as u64).map(drop)
     }
 
     /// Gives the next so many bytes to the tap.
-    fn literal(&mut self, mut left: u64) -> Result<()> {
+    fn literal(&mut self, len: u64) -> Result<()> {
+        if self.pass(len)? < len { Err(self.truncated()) } else { Ok(()) }
+    }
+
+    /// Gives up to so many bytes to the tap, fewer only at the end of the input.
+    fn pass(&mut self, len: u64) -> Result<u64> {
         let mut buf = [0; 4096];
-        while left > 0 {
-            let room = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let mut passed = 0;
+        while passed < len {
+            let room = usize::try_from(len - passed).unwrap_or(usize::MAX).min(buf.len());
             let n = self.read(buf.get_mut(..room).unwrap_or_default())?;
             if n == 0 {
-                return Err(self.truncated());
+                break;
             }
             self.tap.literal(buf.get(..n).unwrap_or_default())?;
-            left -= n as u64;
+            passed += n as u64;
         }
-        Ok(())
+        Ok(passed)
     }
 
     /// Reads headers up to the next entry.
