@@ -1,4 +1,5 @@
 //! Layouts that are written: read back the same, the same bytes for the same images, whole or not at all.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod source_made;
 

@@ -1,4 +1,5 @@
 //! What is at a path, and the images of it.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod source_made;
 

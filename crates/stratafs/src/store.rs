@@ -21,6 +21,7 @@ mod config;
 mod disk;
 mod file;
 mod gc;
+mod images;
 mod layers;
 mod lease;
 mod life;
@@ -38,6 +39,10 @@ mod usage;
 pub use check::LayerDamage;
 pub use config::{ContainerConfig, ImageRef, LayerConfig, LayerSource, Record, Snapshot};
 pub use gc::Collected;
+pub use images::{
+    ArchiveOptions, CommitOptions, Committed, ExportOptions, Exported, ImageLayer, ImageName, ImageRecord,
+    ImportOptions, ListedImage, PinnedImage, source_date_epoch,
+};
 pub use layers::{LayerFacts, LayerKey, LayerRecord, PinnedLayer, StagedLayer};
 pub use lease::{Lease, mount_source};
 pub use name::{CONTAINER_NAME_MAX, ContainerName, SnapshotName};

@@ -290,6 +290,16 @@ impl Edit {
         Ok(())
     }
 
+    /// Replaces what is to be run by another image's, as [`Config::runtime_json`] gave it.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is no object of JSON.
+    pub fn runtime(&mut self, json: &str) -> Result<()> {
+        self.runtime = Members::parse(json, READ)?;
+        self.runtime_changed = true;
+        Ok(())
+    }
+
     /// Says when the image was made, as RFC 3339.
     ///
     /// # Errors

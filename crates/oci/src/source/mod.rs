@@ -144,6 +144,10 @@ fn open_file(file: File, path: &Path, options: &SourceOptions) -> Result<Input> 
     }
     let member = Member::whole(file);
     let size = member.open()?.len();
+    // As an archive it would be one of nothing; it is more likely that who writes it has failed.
+    if size == 0 {
+        return Err(Error::new(ErrorKind::Corrupt, "open image").because("there is nothing in it"));
+    }
     let label = format!("layer {}", path.display());
     Ok(Input::Layer(LayerBlob { diff_id: None, digest: None, size, label, member }))
 }

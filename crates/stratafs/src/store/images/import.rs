@@ -1,6 +1,7 @@
 //! Images into the store: from a layout, a `docker save` archive, a layer archive or a directory.
 
-use super::unpack::{Unpacking, apply_staged, publish, read_blob, unpack};
+use super::packed::Packing;
+use super::unpack::{Unpacking, publish, read_blob, unpack};
 use super::{ImageLayer, ImageName, ImageRecord};
 use crate::oci::image::{Config, History, Platform};
 use crate::oci::source::{Input, LayerBlob, RefName, SourceImage, SourceOptions, open};
@@ -12,7 +13,6 @@ use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 /// How to import.
 #[derive(Debug, Clone, Default)]
@@ -150,7 +150,14 @@ impl Store {
         let what = path.display().to_string();
         let tree = Image::from_dirs([path])?.view()?;
         with.progress.begin(&what, None);
-        let layer = self.packed(&what, with, |out| pack::flatten(tree.view(), out, with.progress).map(drop))?;
+        let packing = Packing {
+            label: &what,
+            limits: with.limits,
+            progress: with.progress,
+            below: &|| Ok(None),
+            chain_below: None,
+        };
+        let (layer, _) = self.packed(&packing, |out| pack::flatten(tree.view(), out, with.progress))?;
         with.progress.finish(&what, None);
         Ok(layer)
     }

@@ -3,18 +3,23 @@
 //! * `name`: what images are called. `record`: one file for each.
 //! * `import`: images in. `unpack`: their layers, several at a time.
 //! * `export`: images out. `commit`: a container becomes an image; archives of containers.
-//! * `pipe`: from who writes an archive to who reads it.
+//! * `packed`: a tree becomes a layer. `pipe`: from who writes an archive to who reads it.
 //!
 //! Invariants: the record is last, and replaced in one step, so an image is there with all its layers or not at all; while
 //! it is not written its layers are held; a layer that is unpacked is found under its diff id only if it asked nothing of the
 //! layers below, so whether one is stored under its diff id or its chain id depends on its archive alone.
 
+mod commit;
+mod export;
 mod import;
 mod name;
+mod packed;
 mod pipe;
 mod record;
 mod unpack;
 
+pub use commit::{ArchiveOptions, CommitOptions, Committed, source_date_epoch};
+pub use export::{ExportOptions, Exported};
 pub use import::ImportOptions;
 pub use name::ImageName;
 pub use record::{ImageLayer, ImageRecord, ListedImage};

@@ -98,7 +98,8 @@ impl ImageName {
             }
         }
         let kept = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let words: Vec<&str> = stem.split(|c| !kept(c) && c != '.').filter(|word| word.contains(kept)).collect();
+        let words: Vec<&str> =
+            stem.split(|c| !kept(c) && c != '.').filter(|word| word.contains(kept)).collect();
         let stem = words.iter().map(|word| word.trim_matches('.')).collect::<Vec<_>>().join("-");
         Self::new(&format!("{stem}:{}", tag.unwrap_or(LATEST))).ok()
     }
@@ -144,9 +145,9 @@ fn is_component(part: &str) -> bool {
     let bytes = part.as_bytes();
     ends(bytes.first())
         && ends(bytes.last())
-        && part.split(|c: char| c.is_ascii() && word(c as u8)).all(|joint| {
-            matches!(joint, "" | "." | "_" | "__") || joint.bytes().all(|b| b == b'-')
-        })
+        && part
+            .split(|c: char| c.is_ascii() && word(c as u8))
+            .all(|joint| matches!(joint, "" | "." | "_" | "__") || joint.bytes().all(|b| b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Bytes that are handed over at once.
 const PIECE: usize = 256 << 10;
+/// Said to a writer without a reader.
+pub(super) const EPIPE: i32 = 32;
 /// Pieces that wait at most.
 const WAITING: usize = 4;
 
@@ -34,14 +36,14 @@ impl PipeWriter {
     /// Hands over what is left and says that this was all.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.hand_over()?;
-        self.out.send(None).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.out.send(None).map_err(|_| io::Error::from_raw_os_error(EPIPE))
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
         match piece.is_empty() {
             true => Ok(()),
-            false => self.out.send(Some(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            false => self.out.send(Some(piece)).map_err(|_| io::Error::from_raw_os_error(EPIPE)),
         }
     }
 }

@@ -90,7 +90,8 @@ impl ImageRecord {
         if path.file_name() != Some(name.file().as_ref()) {
             return Err(corrupt(format!("it is the record of {name}")));
         }
-        let config = Config::parse(stored.config.into_bytes(), "configuration").map_err(|e| corrupt(e.to_string()))?;
+        let config =
+            Config::parse(stored.config.into_bytes(), "configuration").map_err(|e| corrupt(e.to_string()))?;
         if config.digest() != stored.id {
             return Err(corrupt(format!("its configuration is {}, not {}", config.digest(), stored.id)));
         }
@@ -116,9 +117,9 @@ impl ImageRecord {
         let mut text = serde_json::to_vec_pretty(&stored).map_err(|e| Error::io(e.into(), "write image"))?;
         text.push(b'\n');
         if text.len() as u64 > file::SIZE_MAX {
-            return Err(Error::new(ErrorKind::TooLarge, "write image")
-                .about(self.name.to_string())
-                .because(format!("its record has {} bytes, at most {} are kept", text.len(), file::SIZE_MAX)));
+            return Err(Error::new(ErrorKind::TooLarge, "write image").about(self.name.to_string()).because(
+                format!("its record has {} bytes, at most {} are kept", text.len(), file::SIZE_MAX),
+            ));
         }
         Ok(text)
     }
@@ -172,7 +173,8 @@ impl Store {
         }
         let digits = digits.to_ascii_lowercase();
         let images = self.images()?.into_iter().filter_map(|image| image.record.ok());
-        let mut found: Vec<ImageRecord> = images.filter(|image| image.id().hex().starts_with(&digits)).collect();
+        let mut found: Vec<ImageRecord> =
+            images.filter(|image| image.id().hex().starts_with(&digits)).collect();
         found.dedup_by_key(|image| image.id());
         let ids: std::collections::BTreeSet<_> = found.iter().map(ImageRecord::id).collect();
         if ids.len() > 1 {

@@ -126,7 +126,8 @@ impl Run<'_> {
             return Err(Error::new(ErrorKind::InvalidInput, "unpack").because("no such layer"));
         };
         // The same layer twice in one image is unpacked once.
-        if let Some(same) = self.diff_ids.get(..i).and_then(|below| below.iter().position(|id| id == diff_id)) {
+        if let Some(same) = self.diff_ids.get(..i).and_then(|below| below.iter().position(|id| id == diff_id))
+        {
             self.wait_for(same)?;
         }
         let what = diff_id.to_string();
@@ -143,10 +144,7 @@ impl Run<'_> {
         self.with.progress.begin(&what, Some(blob.size));
         let applied = read_blob(blob, &staged, &below, self.with.limits, &watch, &what)?;
         if applied.diff_id != *diff_id {
-            let why = format!(
-                "the archive is {}, the image's configuration says {diff_id}",
-                applied.diff_id
-            );
+            let why = format!("the archive is {}, the image's configuration says {diff_id}", applied.diff_id);
             return Err(Error::new(ErrorKind::Corrupt, "unpack").in_layer(&blob.label).because(why));
         }
         let layer = publish(staged, &applied, *chain_id)?;
