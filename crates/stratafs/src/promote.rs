@@ -334,22 +334,17 @@ impl<'a> PromotionBuilder<'a> {
         let planner = Planner::new(view, &mut compare, links, options);
         let draft = planner.run(&changes)?;
         let conflicts = compare.conflicts;
-        let mut broken = None;
-        let ordered = order::order(
-            &draft,
-            |image| root.stat(image).ok().flatten().filter(|seen| seen.kind == Kind::Dir),
-            |path| match compare::find(view, path).and_then(|dir| dir.map(|dir| view.attr(&dir)).transpose())
-            {
-                Ok(attr) => attr.map(|attr| attr.mtime),
-                Err(e) => {
-                    broken = Some(e);
-                    None
-                }
-            },
-        );
-        if let Some(e) = broken {
-            return Err(e);
-        }
+        let stat = |image: &[u8]| match root.stat(image) {
+            Ok(seen) => Ok(seen.filter(|seen| seen.kind == Kind::Dir)),
+            // A conflict by now.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+            Err(e) => Err(failed("look at", image)(e)),
+        };
+        let time = |path: &[u8]| {
+            let dir = compare::find(view, path)?;
+            dir.map(|dir| view.attr(&dir).map(|attr| attr.mtime)).transpose()
+        };
+        let ordered = order::order(&draft, stat, time)?;
         let (steps, times) = (ordered.steps, ordered.times);
         let (makes, shown) = (draft.makes, draft.shown);
         Ok(Promotion { container, root, options, conflicts, makes, steps, times, shown, recovered })

@@ -488,3 +488,46 @@ fn a_directory_that_becomes_a_link_meanwhile_leads_nobody_outside() {
     }
     println!("{done} done, {failed} failed");
 }
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_mount_point_below_the_target_is_named_before_anything_is_done() {
+    if !promote_common::root() {
+        return;
+    }
+    let bed = Bed::new(|c| {
+        c.rename("/etc/deep", "/deep").unwrap();
+        c.remove_dir_all("/var/old").unwrap();
+        c.write("/etc/motd", "ours").unwrap();
+    });
+    let flags = rustix::mount::MountFlags::empty();
+    let at = bed.at("var");
+    if rustix::mount::mount("tmpfs", &at, "tmpfs", flags, None).is_err() {
+        promote_common::skip("mounting a tmpfs");
+        return;
+    }
+    let _mounted = Mounted(at);
+    fs::create_dir(bed.at("var/old")).unwrap();
+    // The same file system once more is another mount, too.
+    rustix::mount::mount_bind(bed.dir.path().join("base/etc/deep"), bed.at("etc/deep")).unwrap();
+    let _bound = Mounted(bed.at("etc/deep"));
+    for resolver in [Resolver::Auto, Resolver::StepByStep] {
+        let base = bed.base();
+        let promotion = Promotion::of(&bed.container, &base).force(true).resolver(resolver);
+        let promotion = promotion.plan(bed.at("")).unwrap();
+        for path in ["etc/deep", "var"] {
+            let named = promotion.conflicts().iter().any(|c| c.path == path.as_bytes() && !c.forceable);
+            assert!(named, "{path}: {:#?}", promotion.conflicts());
+        }
+        promotion.apply(&Silent).unwrap_err();
+    }
+    assert_eq!(bed.read("etc/motd"), "welcome\n");
+    assert!(bed.at("var/old").exists() && bed.at("etc/deep/f").exists());
+}

@@ -40,6 +40,16 @@ pub(super) struct Seen {
     mount: Option<u64>,
 }
 
+#[cfg(test)]
+impl Seen {
+    /// An object with this number, for tests.
+    pub fn example(kind: Kind, ino: u64) -> Self {
+        let (rdev, time) = (Device::default(), Time { secs: 5, nanos: 0 });
+        let (mode, uid, gid, nlink, size) = (0o755, 0, 0, 1, 0);
+        Self { kind, mode, uid, gid, nlink, size, rdev, mtime: time, ctime: time, dev: 1, ino, mount: None }
+    }
+}
+
 /// The target directory.
 #[derive(Debug)]
 pub(super) struct Confined {

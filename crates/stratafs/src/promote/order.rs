@@ -6,6 +6,7 @@ use super::journal::{DirTime, Step};
 use super::path::{self, Bytes};
 use super::places::{Place, Places};
 use super::plan::{Arrival, Draft, From, Make, Setting};
+use crate::Result;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use stratafs_core::{Kind, Time};
 
@@ -42,9 +43,9 @@ struct Order<'d> {
 /// its path in the container.
 pub(super) fn order(
     draft: &Draft,
-    mut stat: impl FnMut(&[u8]) -> Option<Seen>,
-    mut time: impl FnMut(&[u8]) -> Option<Time>,
-) -> Ordered {
+    stat: impl Fn(&[u8]) -> Result<Option<Seen>>,
+    time: impl Fn(&[u8]) -> Result<Option<Time>>,
+) -> Result<Ordered> {
     let mut order = Order {
         places: &draft.places,
         ordered: Ordered::default(),
@@ -71,14 +72,14 @@ pub(super) fn order(
     }
     order.links_into_new(&draft.makes, &draft.links);
     order.dirs.extend(draft.times.keys().cloned());
-    order.times(&draft.times, &mut stat);
+    order.times(&draft.times, &stat)?;
     for path in std::mem::take(&mut order.new_dirs) {
-        if let Some(time) = time(&path) {
+        if let Some(time) = time(&path)? {
             let dir = DirTime { before: None, after: Some(path), ino: 0, old: time, new: time };
             order.ordered.times.push(dir);
         }
     }
-    order.ordered
+    Ok(order.ordered)
 }
 
 impl Order<'_> {
@@ -155,9 +156,13 @@ impl Order<'_> {
         }
     }
 
-    fn times(&mut self, wanted: &BTreeMap<Bytes, (Time, Time)>, stat: &mut dyn FnMut(&[u8]) -> Option<Seen>) {
+    fn times(
+        &mut self,
+        wanted: &BTreeMap<Bytes, (Time, Time)>,
+        stat: &dyn Fn(&[u8]) -> Result<Option<Seen>>,
+    ) -> Result<()> {
         for image in std::mem::take(&mut self.dirs) {
-            let Some(seen) = stat(&image) else { continue };
+            let Some(seen) = stat(&image)? else { continue };
             let new = match wanted.get(&image) {
                 Some((now, was)) if seen.mtime == *was => *now,
                 // Somebody else changed names here too: the later of both.
@@ -168,5 +173,126 @@ impl Order<'_> {
             let dir = DirTime { before: Some(image), after, ino: seen.ino, old: seen.mtime, new };
             self.ordered.times.push(dir);
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Attributes;
+    use super::super::plan::Leaving;
+    use super::*;
+
+    fn seen(ino: u64) -> Seen {
+        Seen::example(Kind::Dir, ino)
+    }
+
+    fn leaves(draft: &mut Draft, image: &str, ino: u64, to: Option<&str>) {
+        let to = to.map(|to| to.as_bytes().to_vec());
+        match &to {
+            Some(to) => draft.places.moved(to, image.as_bytes()),
+            None => draft.places.gone(image.as_bytes()),
+        }
+        draft.leaving.insert(image.into(), Leaving { to, seen: Some(seen(ino)), digest: Some(1) });
+    }
+
+    fn arrives(draft: &mut Draft, path: &str, from: From, over: Option<u64>) {
+        let over = over.map(|ino| (seen(ino), None));
+        draft.arrivals.push(Arrival { path: path.into(), from, over });
+    }
+
+    fn moved(from: &str) -> From {
+        From::Moved(from.into())
+    }
+
+    fn ordered(draft: &Draft) -> Ordered {
+        let stat = |image: &[u8]| Ok(Some(seen(100 + image.len() as u64)));
+        order(draft, stat, |_| Ok(Some(Time { secs: 9, nanos: 0 }))).unwrap()
+    }
+
+    fn text(ordered: &Ordered) -> Vec<String> {
+        let name = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let step = |(step, _): &(Step, Guard)| match step {
+            Step::Link { from, to, .. } => format!("link {} {}", name(from), name(to)),
+            Step::Set { path, .. } => format!("set {}", name(path)),
+            Step::Detach { path, slot, .. } => format!("{} out {}", name(path), name(slot)),
+            Step::Attach { slot, path, .. } => format!("{} in {}", name(slot), name(path)),
+            Step::Swap { slot, path, .. } => format!("{} for {}", name(slot), name(path)),
+        };
+        ordered.steps.iter().map(step).collect()
+    }
+
+    #[test]
+    fn two_directories_that_change_places_leave_before_either_arrives() {
+        let mut draft = Draft::default();
+        leaves(&mut draft, "a", 1, Some("b"));
+        leaves(&mut draft, "b", 2, Some("a"));
+        arrives(&mut draft, "a", moved("b"), None);
+        arrives(&mut draft, "b", moved("a"), None);
+        assert_eq!(text(&ordered(&draft)), ["a out old/0", "b out old/1", "old/1 in a", "old/0 in b"]);
+    }
+
+    #[test]
+    fn what_is_saved_from_a_directory_leaves_before_it_and_arrives_after_its_new_parent() {
+        let mut draft = Draft::default();
+        leaves(&mut draft, "d", 1, None);
+        leaves(&mut draft, "d/s/x", 2, Some("e/new/x"));
+        leaves(&mut draft, "f", 3, Some("e"));
+        arrives(&mut draft, "e/new/x", moved("d/s/x"), None);
+        arrives(&mut draft, "e", moved("f"), None);
+        arrives(&mut draft, "e/new", From::Staged(b"new/0".to_vec()), None);
+        draft.places.put(b"e/new", Place::Staged(b"new/0".to_vec()));
+        let ordered = ordered(&draft);
+        assert_eq!(
+            text(&ordered),
+            [
+                "d/s/x out old/0",
+                "d out old/1",
+                "f out old/2",
+                "old/2 in e",
+                "new/0 in e/new",
+                "old/0 in e/new/x"
+            ]
+        );
+        let digests: Vec<bool> = ordered.steps.iter().map(|(_, guard)| guard.digest.is_some()).collect();
+        assert_eq!(
+            digests,
+            [false, true, false, false, false, false],
+            "only what is removed is looked through"
+        );
+        let time =
+            |path: &str| ordered.times.iter().find(|time| time.after.as_deref() == Some(path.as_bytes()));
+        assert_eq!(time("e/new").unwrap().new.secs, 9, "of the new directory, as in the container");
+        assert_eq!(time("e").unwrap().before.as_deref(), Some(&b"f"[..]), "kept over the move");
+        let gone = ordered.times.iter().find(|time| time.before.as_deref() == Some(b"d/s")).unwrap();
+        assert_eq!(gone.after, None, "of what goes the time is only put back when it is undone");
+    }
+
+    #[test]
+    fn rights_are_given_before_the_moves_and_taken_after_them() {
+        let mut draft = Draft::default();
+        for (image, mode) in [("opened", 0o755), ("closed", 0o555)] {
+            let new = Attributes { owner: Some((mode, 0, 0)), ..Attributes::default() };
+            let set = Setting { image: image.into(), seen: seen(1), old: Attributes::default(), new };
+            draft.settings.push(set);
+        }
+        leaves(&mut draft, "closed", 1, Some("shut"));
+        arrives(&mut draft, "shut", moved("closed"), None);
+        assert_eq!(text(&ordered(&draft)), ["set opened", "closed out old/0", "old/0 in shut", "set shut"]);
+    }
+
+    #[test]
+    fn links_come_first_and_keep_nobody_from_seeing_a_change() {
+        let mut draft = Draft::default();
+        let file = Seen::example(Kind::File, 7);
+        draft.links.push((b"f".to_vec(), b"new/0".to_vec(), file));
+        draft
+            .leaving
+            .insert(b"f".to_vec(), Leaving { to: Some(b"g".to_vec()), seen: Some(file), digest: None });
+        arrives(&mut draft, "g", moved("f"), None);
+        arrives(&mut draft, "h", From::Staged(b"new/0".to_vec()), Some(8));
+        let ordered = ordered(&draft);
+        assert_eq!(text(&ordered), ["link f new/0", "f out old/0", "old/0 in g", "new/0 for h"]);
+        assert!(ordered.steps.iter().all(|(_, guard)| !guard.ctime), "the link sets the ctime itself");
     }
 }

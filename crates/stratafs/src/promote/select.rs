@@ -22,7 +22,12 @@ pub(super) fn choose(
     let within = |path: &[u8]| chosen.iter().any(|top| path::below(path, top).is_some());
     for (n, change) in changes.iter().enumerate() {
         let from = match &change.what {
-            What::Renamed { from, .. } => within(from),
+            // Where it was, and where that would be now.
+            What::Renamed { from, .. } => {
+                let (dir, name) = path::split(from);
+                let now = choice.places.now(dir).map(|dir| path::join(&dir, name));
+                within(from) || now.is_some_and(|now| within(&now))
+            }
             _ => false,
         };
         if from || within(&change.path) {
@@ -173,6 +178,8 @@ mod tests {
         let changes = [renamed("etc/b", "var/a", Kind::File), modified("etc/c")];
         assert_eq!(paths(&changes, &["var"]), ["etc/b"]);
         assert_eq!(paths(&changes, &["etc/b"]), ["etc/b"]);
+        let nested = [renamed("new", "old", Kind::Dir), renamed("out", "old/in", Kind::File)];
+        assert_eq!(paths(&nested, &["new"]), ["new", "out"], "it is not in new");
     }
 
     #[test]
