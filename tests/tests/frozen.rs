@@ -130,7 +130,7 @@ fn sequences<B: Freeze + Clone + 'static>(default: u32) {
 
 #[test]
 fn frozen_scratches_in_memory_show_the_same_tree_and_changes() {
-    sequences::<MemBed>(150);
+    sequences::<MemBed>(100);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn several_scratches_change_what_one_changes() {
     let seed = need::seed();
     println!("frozen: seed {seed}");
     let mut rng = Rng::new(seed);
-    let (mut same, mut all) = (0, need::number("STRATAFS_CASES").unwrap_or(300));
+    let (mut same, mut all) = (0, need::number("STRATAFS_CASES").unwrap_or(150));
     for _ in 0..all {
         let stack = with_whole_links(generate::stack(&mut rng));
         // Handles end with a scratch.
