@@ -143,7 +143,10 @@ fn with_changes_of_others_both_are_there_or_nothing_is_done() {
         let mut others = HostSubject::new(&target).unwrap();
         let known = Known::of_dump(&dump(&target));
         let foreign: Vec<Op> = (0..4).map(|_| generate::op(&mut rng, &known)).collect();
-        let foreign: Vec<Op> = foreign.into_iter().filter(|op| others.apply(op).is_ok()).collect();
+        // Overlayfs's own attributes in a directory of the host say nothing to anybody here.
+        let own = |op: &Op| matches!(op, Op::SetXattr { name, .. } if name.starts_with(b"trusted.overlay."));
+        let foreign = foreign.into_iter().filter(|op| !own(op));
+        let foreign: Vec<Op> = foreign.filter(|op| others.apply(op).is_ok()).collect();
         let told = format!("seed {}, {ops:#?}\nothers {foreign:#?}\n{:#?}", seed + case, container.changes());
         let theirs = dump(&target);
         let promotion = Promotion::of(&container, &base).plan(&target);

@@ -121,8 +121,9 @@ pub fn lines(dump: &str) -> BTreeMap<String, String> {
         let kinds = [" File ", " Dir ", " Symlink ", " Fifo ", " Socket ", " Char ", " Block "];
         let Some(at) = kinds.iter().filter_map(|kind| line.find(kind)).min() else { continue };
         let (path, rest) = line.split_at(at);
-        let words =
-            rest.split(' ').filter(|word| !word.starts_with("nlink=") && !word.starts_with("same-as="));
+        // That comes last, and is a path again.
+        let (rest, _) = rest.split_once(" same-as=").unwrap_or((rest, ""));
+        let words = rest.split(' ').filter(|word| !word.starts_with("nlink="));
         let is_dir = rest.starts_with(" Dir ");
         let words: Vec<&str> = words.filter(|word| !is_dir || !word.starts_with("mtime=")).collect();
         out.insert(path.to_owned(), words.join(" "));
