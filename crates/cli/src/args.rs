@@ -1,12 +1,17 @@
 //! The command line: what can be said, and the help that teaches it.
 
+mod container;
 mod fs;
+mod image;
+mod life;
 
+pub use container::{Check, Create, Diff, Durability, Mount, New, Rm, Run, Whiteouts};
 pub use fs::{Fs, FsVerb, NodeKind, XattrVerb};
+pub use image::{Commit, Compression, ExportImage, Image, ImageNamed, ImageVerb, Import, Pack};
+pub use life::{Fork, Promote, Rollback, Snapshot, Snapshots};
 
 use crate::help;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::ffi::OsString;
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use stratafs::store::ContainerName;
 
@@ -47,6 +52,36 @@ pub enum Command {
     /// Work on a container's files, in process
     #[command(after_long_help = help::FS)]
     Fs(Fs),
+    /// Work with images: import, list, inspect, remove, export
+    #[command(after_help = help::image::IMAGE)]
+    Image(Image),
+    /// Make an image of a container
+    #[command(after_help = help::image::COMMIT)]
+    Commit(Commit),
+    /// Write everything that a container shows as a tar archive
+    #[command(after_help = help::image::FLATTEN)]
+    Export(Pack),
+    /// Write what a container changed as a layer archive
+    #[command(after_help = help::image::LAYER)]
+    Layer(Pack),
+    /// Keep a container's state, to go back to or to fork from
+    #[command(after_help = help::life::SNAPSHOT)]
+    Snapshot(Snapshot),
+    /// List a container's snapshots
+    #[command(after_help = help::life::SNAPSHOTS)]
+    Snapshots(Snapshots),
+    /// Make a second container with the state of a first one
+    #[command(after_help = help::life::FORK)]
+    Fork(Fork),
+    /// Take a container back to a snapshot
+    #[command(after_help = help::life::ROLLBACK)]
+    Rollback(Rollback),
+    /// Throw away everything that a container changed
+    #[command(after_help = help::life::DISCARD)]
+    Discard {
+        /// The container
+        name: ContainerName,
+    },
     /// Mount a container by the kernel's overlayfs
     #[command(after_help = help::MOUNT)]
     Mount(Mount),
@@ -59,6 +94,15 @@ pub enum Command {
     /// Look for damage in a container, or in all of them
     #[command(after_help = help::CHECK)]
     Check(Check),
+    /// Apply what a container changed to a real directory
+    #[command(after_long_help = help::life::PROMOTE)]
+    Promote(Promote),
+    /// Remove what nobody needs any more
+    #[command(after_help = help::life::GC)]
+    Gc(Json),
+    /// Show what containers, images and layers take on disk
+    #[command(after_help = help::life::USAGE)]
+    Usage(Json),
     /// Show version, state directory and what this host can do
     #[command(after_help = help::INFO)]
     Info(Json),
@@ -81,130 +125,6 @@ pub struct Json {
 pub struct Named {
     /// The container
     pub name: ContainerName,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// What a new container is made of.
-#[derive(Debug, Args)]
-pub struct New {
-    /// A read-only layer; the first is the topmost
-    #[arg(long = "layer", value_name = "DIR")]
-    pub layers: Vec<PathBuf>,
-    /// What a crash may cost [default: ordered]
-    #[arg(long, value_enum)]
-    pub durability: Option<Durability>,
-    /// Whiteouts that the layers use besides overlayfs's own
-    #[arg(long, value_enum, value_name = "FORM")]
-    pub whiteouts: Vec<Whiteouts>,
-    /// Trust no setuid bits, capabilities and devices of the layers: strata's own commands drop them when files
-    /// are copied up; in `run` and `mount` the kernel keeps them, without effect
-    #[arg(long)]
-    pub untrusted: bool,
-}
-
-impl New {
-    /// True when anything was asked for.
-    pub fn is_given(&self) -> bool {
-        !self.layers.is_empty() || self.durability.is_some() || !self.whiteouts.is_empty() || self.untrusted
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Durability {
-    /// Nothing is synced
-    Volatile,
-    /// A crash shows old or new files, never torn ones
-    Ordered,
-    /// Every change is on disk when it is done; of a run, when the run ends
-    Strict,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Whiteouts {
-    /// `.wh.NAME` and `.wh..wh..opq`, as in image layers
-    Aufs,
-    /// What fuse-overlayfs writes
-    FuseOverlayfs,
-}
-
-#[derive(Debug, Args)]
-pub struct Run {
-    #[command(flatten)]
-    pub new: New,
-    /// Name of the container: a new one, or one to continue [default: a fresh name]
-    #[arg(long)]
-    pub name: Option<ContainerName>,
-    /// Remove the container afterwards
-    #[arg(long)]
-    pub rm: bool,
-    /// Always list what changed afterwards, on standard error (else a summary, on a terminal)
-    #[arg(long)]
-    pub stat: bool,
-    /// Set a variable for the command, over the inherited ones
-    #[arg(long, short, value_name = "KEY=VALUE", value_parser = clap::builder::ValueParser::os_string())]
-    pub env: Vec<OsString>,
-    /// Start in this directory [default: the current one if it exists inside, else /]
-    #[arg(long, short, value_name = "DIR")]
-    pub workdir: Option<PathBuf>,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-pub struct Create {
-    #[command(flatten)]
-    pub new: New,
-    /// Name of the container [default: a fresh name, which is printed]
-    #[arg(long)]
-    pub name: Option<ContainerName>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Rm {
-    /// The containers
-    #[arg(required = true)]
-    pub names: Vec<ContainerName>,
-}
-
-#[derive(Debug, Args)]
-pub struct Diff {
-    /// The container
-    pub name: ContainerName,
-    /// Only count
-    #[arg(long, conflicts_with = "patch")]
-    pub stat: bool,
-    /// Show one text file as a unified diff
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["json", "all"])]
-    pub patch: Option<PathBuf>,
-    /// Also directories of which only times changed
-    #[arg(long)]
-    pub all: bool,
-    /// Exit with 3 when there are changes
-    #[arg(long)]
-    pub exit_code: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct Mount {
-    /// The container
-    pub name: ContainerName,
-    /// An existing directory
-    pub target: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct Check {
-    /// The containers [default: all]
-    pub names: Vec<ContainerName>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

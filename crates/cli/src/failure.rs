@@ -45,8 +45,9 @@ impl Failure {
 }
 
 impl From<stratafs::Error> for Failure {
+    /// What an archive is called or says can stand in it.
     fn from(error: stratafs::Error) -> Self {
-        Self::new(error)
+        Self::new(crate::text::harmless(&error.to_string()))
     }
 }
 

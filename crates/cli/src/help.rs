@@ -1,5 +1,8 @@
 //! What `--help` teaches beyond the options: examples, and what to expect. Lines fit a terminal of 80 columns.
 
+pub mod image;
+pub mod life;
+
 /// Of the whole command.
 pub const STRATA: &str = "\
 Try a command and see what it would change; your files stay as they are:
@@ -14,11 +17,19 @@ Work on directories of your own, without mount and privilege:
   strata fs app put local.conf /etc/app.conf
   strata diff app
 
+Run images, and keep what a container became:
+  strata image import debian.tar --name debian:12
+  strata run --image debian:12 --name web -- apt-get install -y nginx
+  strata snapshot web before-tuning
+  strata commit web --image web:1 --change 'CMD [\"nginx\"]'
+  strata image export web:1 -o web.tar
+
 Exit codes:
   0    success
-  1    an error; check: problems were found
+  1    an error; check: problems were found; promote: conflicts
   2    the command line makes no sense
   3    diff --exit-code: there are changes
+  130  interrupted with Ctrl-C (128+N by signal N): nothing is left half-done
   141  the reader of the output went away
 Of run: the command's own; 128+N when signal N ended it; 127 when it was not
 found, 126 when it could not be executed, 125 when strata failed before it.
@@ -34,6 +45,11 @@ read-only layer; other file systems mounted below it (on /home, say) are not
 part of it: as root they are empty inside, and named before the run. The
 network is the host's. A container of the same name is continued.
 
+With --image the layers are the image's, and so are environment, working
+directory, user and entry point, by Docker's rules: a COMMAND is given to the
+entry point, and stands in for the image's own arguments. Of the caller's
+variables only TERM passes. Files are not copied and the image stays as it is.
+
 Not for root only: without privilege a user namespace is used, in which you
 are root and nobody else exists. Files of others can be read as their mode
 allows and removed from the top-level directories, but not written or given
@@ -47,7 +63,9 @@ Examples:
   strata run -- sh                         look around, and see what you changed
   strata run --rm --stat -- make install   list what an installation writes
   strata run --layer ./top --layer ./base -- /bin/app
-  strata run --name app -e DEBUG=1 -w /srv -- ./start";
+  strata run --name app -e DEBUG=1 -w /srv -- ./start
+  strata run --image debian:12 -- bash     in the environment of the image
+  strata run --image app --user 33 --entrypoint sh -- -c id";
 
 /// Of `create`.
 pub const CREATE: &str = "\
@@ -56,11 +74,12 @@ Nothing of the layers is copied. Without --layer it is the host's own root.
 Examples:
   strata create --layer ./patched --layer ./rootfs --name app
   name=$(strata create --layer ./rootfs)
+  strata create --image debian:12 --name deb
   strata create --layer ./unpacked-image --whiteouts aufs --untrusted";
 
 /// Of `ls`.
 pub const LS: &str = "\
-Name, time of creation (UTC), use, layers from the topmost down.
+Name, time of creation (UTC), use, image or layers from the topmost down.
 
 Examples:
   strata ls
@@ -74,7 +93,7 @@ Examples:
 
 /// Of `rm`.
 pub const RM: &str = "\
-Layers are left alone. A container in use is not removed.
+Layers are left alone, and images. A container in use is not removed.
 
 Examples:
   strata rm try
@@ -82,12 +101,14 @@ Examples:
 
 /// Of `diff`.
 pub const DIFF: &str = "\
-One line for each change, sorted by path: A added, M modified (and what of
-it), D deleted, R renamed. It costs what changed, not what exists.
+One line for each change since the image, or since the layers that it was made
+with: A added, M modified (and what of it), D deleted, R renamed, sorted by
+path. It costs what changed, not what exists.
 
 Examples:
   strata diff app
   strata diff app --stat
+  strata diff app --since-snapshot
   strata diff app --patch /etc/motd
   strata diff app --exit-code > /dev/null || echo changed
   strata diff app --json | jq -r '.changes[] | select(.change == \"added\").path'";
@@ -121,8 +142,10 @@ Examples:
 
 /// Of `check`.
 pub const CHECK: &str = "\
-Reads everything that the container changed and changes nothing itself. Each
-problem comes with what to do about it; the exit code is 1 when there is one.
+Reads everything that the container changed and changes nothing itself. Without
+a name it reads all containers, images and layers: every layer is compared with
+the archive that it came from. Each problem comes with what to do about it; the
+exit code is 1 when there is one.
 
 Examples:
   strata check

@@ -4,13 +4,17 @@ mod args;
 mod commands;
 mod failure;
 mod help;
+mod output;
+mod progress;
 mod run;
 mod state;
+mod stdin;
 mod sys;
 mod text;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use commands::pack::What;
 use failure::{Failure, Outcome};
 use std::ffi::OsString;
 use std::io::Write;
@@ -45,7 +49,8 @@ pub(crate) fn complain(failure: &Failure) {
         return;
     }
     // With standard error gone the exit code has to do.
-    let _ = writeln!(std::io::stderr(), "strata: {}", failure.message);
+    let lines: Vec<_> = failure.message.lines().map(text::harmless).collect();
+    let _ = writeln!(std::io::stderr(), "strata: {}", lines.join("\n"));
 }
 
 fn dispatch(cli: Cli) -> Outcome {
@@ -59,9 +64,21 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Rm(asked) => commands::containers::remove(&store()?, &asked),
         Command::Diff(asked) => commands::diff::diff(&store()?, &asked),
         Command::Fs(asked) => commands::fs::fs(&store()?, asked),
+        Command::Image(asked) => commands::image::image(&store()?, asked.verb),
+        Command::Commit(asked) => commands::commit::commit(&store()?, asked),
+        Command::Export(asked) => commands::pack::pack(&store()?, &asked, What::Everything),
+        Command::Layer(asked) => commands::pack::pack(&store()?, &asked, What::Changes),
+        Command::Snapshot(asked) => commands::life::snapshot(&store()?, asked),
+        Command::Snapshots(asked) => commands::life::snapshots(&store()?, &asked),
+        Command::Fork(asked) => commands::life::fork(&store()?, &asked),
+        Command::Rollback(asked) => commands::life::rollback(&store()?, &asked),
+        Command::Discard { name } => commands::life::discard(&store()?, &name),
         Command::Mount(asked) => commands::mount::mount(&store()?, &asked),
         Command::Umount { target } => commands::mount::umount(&store()?, &target),
         Command::Check(asked) => commands::check::check(&store()?, &asked),
+        Command::Promote(asked) => commands::promote::promote(&store()?, &asked),
+        Command::Gc(asked) => commands::store::gc(&store()?, &asked),
+        Command::Usage(asked) => commands::store::usage(&store()?, &asked),
         Command::Info(asked) => commands::info::info(root, &asked),
         Command::Completions { shell } => {
             // Into memory first: the generator panics when it cannot write.

@@ -1,6 +1,7 @@
 //! The system calls that have no safe wrapper: the only unsafe code of the command. Signals are waited for,
 //! never handled, so no code runs in a signal handler.
 
+use crate::run::spec::Identity;
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::io;
@@ -43,6 +44,22 @@ pub fn keep_descriptors_here() -> io::Result<()> {
     }
 }
 
+/// Lets `command` run as `user`: without the privileges of this process, unless that is root.
+pub fn become_user(command: &mut Command, user: Identity) {
+    // SAFETY: the closure runs between fork and exec in a process with one thread; setgroups, setresgid and setresuid
+    // are plain system calls there, on memory that the closure owns, and nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            let Identity { uid, gid, groups } = &user;
+            // The groups first: without the user's privilege they cannot be set any more.
+            let done = libc::setgroups(groups.len(), groups.as_ptr()) == 0
+                && libc::setresgid(*gid, *gid, *gid) == 0
+                && libc::setresuid(*uid, *uid, *uid) == 0;
+            if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
+    }
+}
+
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrived {
@@ -74,16 +91,29 @@ impl Signals {
         libc::SIGWINCH,
     ];
 
+    /// What asks a program to end.
+    const ENDING: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
     /// Blocks the waited signals in this thread, the only one of the process.
     pub fn block() -> io::Result<Self> {
+        Self::block_these(&Self::WAITED)
+    }
+
+    /// As [`Signals::block`], only those that ask a program to end. Threads that are made afterwards have them
+    /// blocked as well.
+    pub fn block_ending() -> io::Result<Self> {
+        Self::block_these(&Self::ENDING)
+    }
+
+    fn block_these(signals: &[i32]) -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set it is given; sigaddset and pthread_sigmask get that set,
         // valid signal numbers and a place for the old mask, which is filled on success.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in Self::WAITED {
-                libc::sigaddset(set.as_mut_ptr(), signal);
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), *signal);
             }
             let set = set.assume_init();
             match libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr()) {
@@ -105,6 +135,20 @@ impl Signals {
             });
         }
         command.spawn()
+    }
+
+    /// Waits for the next one; its number, whoever sent it.
+    pub fn wait_number(&self) -> io::Result<i32> {
+        loop {
+            // SAFETY: the set is initialised; a null pointer says that nothing but the number is wanted.
+            match unsafe { libc::sigwaitinfo(&self.set, ptr::null_mut()) } {
+                -1 => match io::Error::last_os_error() {
+                    e if e.kind() == io::ErrorKind::Interrupted => {}
+                    e => return Err(e),
+                },
+                signal => return Ok(signal),
+            }
+        }
     }
 
     /// Waits for the next one.

@@ -33,9 +33,52 @@ impl From<&Path> for JsonPath {
 /// A path on one line of a terminal: what is not printable is escaped, and then the backslash too.
 pub fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.chars().any(misleads) => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
     }
+}
+
+/// A path, as [`shown`].
+pub fn shown_path(path: &Path) -> String {
+    shown(path.as_os_str().as_bytes())
+}
+
+/// A message in which names of others may stand: what a terminal would act on is escaped, and the rest stays.
+pub fn harmless(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    for c in message.chars() {
+        match misleads(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// True for what moves the cursor, colours, or turns the direction of the text around it.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+/// Bytes in the unit that fits: `512 B`, `1.4 kB`, `23 MB`, as `ls -h --si` has it.
+pub fn size_text(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1000.0;
+    let mut unit = "kB";
+    for larger in UNITS.into_iter().skip(1) {
+        // What would be rounded to 1000 is one of the next.
+        if size < 999.5 {
+            break;
+        }
+        (size, unit) = (size / 1000.0, larger);
+    }
+    if size < 9.95 { format!("{size:.1} {unit}") } else { format!("{size:.0} {unit}") }
 }
 
 /// `drwxr-xr-x`, as ls(1) has it.
@@ -139,5 +182,15 @@ mod tests {
         assert_eq!(shown(b"a\nD b"), r"a\nD b");
         assert_eq!(shown("ä".as_bytes()), "ä");
         assert_eq!(shown(b"\xff"), r"\xff");
+        assert!(!shown("a\u{202e}b".as_bytes()).contains('\u{202e}'), "nor turn the text around");
+        assert_eq!(harmless("ä \x1b[2Jb\n\\"), r"ä \u{1b}[2Jb\n\");
+    }
+
+    #[test]
+    fn sizes_fit_the_eye() {
+        let shown = [0, 999, 1000, 1450, 9_949, 9_950, 999_499, 999_500, 23_456_789, u64::MAX].map(size_text);
+        let wanted =
+            ["0 B", "999 B", "1.0 kB", "1.4 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "23 MB", "18 EB"];
+        assert_eq!(shown, wanted);
     }
 }

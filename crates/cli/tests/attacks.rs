@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Said, Strata, can_mount, said, skip};
+use common::{Said, Strata, can_mount, each_way, said, skip};
 use rustix::fs::{CWD, FileType, Mode};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -149,18 +149,6 @@ fn files_planted_in_the_state_do_not_lead_outside_or_block() {
     soon(s.command(&["rm", "c"])).ok();
     assert_eq!(fs::read_dir(s.path("state/trash")).unwrap().count(), 0);
     untouched(&outside);
-}
-
-fn each_way(test: impl Fn(&Strata)) {
-    match can_mount() {
-        true => test(&Strata::new()),
-        false => skip("CAP_SYS_ADMIN, to run as root"),
-    }
-    match Strata::as_nobody() {
-        Some(strata) if strata.run(&["info", "--json"]).json()["user_namespaces"] == true => test(&strata),
-        Some(_) => skip("user namespaces"),
-        None => skip("setpriv, to become another user"),
-    }
 }
 
 #[test]

@@ -3,24 +3,11 @@
 
 mod common;
 
-use common::{Strata, can_mount, mounts_below, skip};
+use common::{Strata, can_mount, each_way, mounts_below, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-
-/// The test as root where that is possible, and as a user without privilege where that is.
-fn each_way(test: impl Fn(&Strata)) {
-    match can_mount() {
-        true => test(&Strata::new()),
-        false => skip("CAP_SYS_ADMIN, to run as root"),
-    }
-    match Strata::as_nobody() {
-        Some(strata) if strata.run(&["info", "--json"]).json()["user_namespaces"] == true => test(&strata),
-        Some(_) => skip("user namespaces"),
-        None => skip("setpriv, to become another user"),
-    }
-}
 
 #[test]
 fn a_command_sees_the_host_and_changes_nothing_of_it() {

@@ -1,14 +1,14 @@
 //! `create`, `ls`, `inspect` and `rm`.
 
-use super::{config, print_json};
+use super::life::{self, JsonSnapshot};
+use super::{create_new, print_json};
 use crate::args::{Create, Json, Named, Rm};
 use crate::failure::{ERROR, Failure, Outcome};
-use crate::text::{JsonPath, shown, time_text, unix_seconds};
+use crate::text::{JsonPath, shown, shown_path, time_text, unix_seconds};
 use serde::Serialize;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use stratafs::store::{Record, Store};
+use stratafs::store::{LayerSource, Record, Store};
 use stratafs::{Durability, Namespace};
 
 /// A container in JSON.
@@ -24,12 +24,24 @@ struct JsonContainer {
     namespace: &'static str,
     untrusted: bool,
     dir: JsonPath,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<JsonImage>,
     layers: Vec<JsonLayer>,
+    snapshots: Vec<JsonSnapshot>,
+}
+
+/// The image that a container was made from.
+#[derive(Debug, Serialize)]
+struct JsonImage {
+    name: String,
+    id: String,
 }
 
 #[derive(Debug, Serialize)]
 struct JsonLayer {
     path: JsonPath,
+    /// `directory`, `layer` of the store, or `snapshot` of this container.
+    source: &'static str,
     present: bool,
     whiteouts: Vec<&'static str>,
 }
@@ -58,6 +70,11 @@ fn describe(record: &Record, in_use: bool, mounted_at: Option<&Path>) -> JsonCon
         ];
         JsonLayer {
             path: layer.path.as_path().into(),
+            source: match layer.source {
+                LayerSource::Layer(_) => "layer",
+                LayerSource::Scratch(_) => "snapshot",
+                _ => "directory",
+            },
             present: layer.path.is_dir(),
             whiteouts: forms.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect(),
         }
@@ -74,19 +91,30 @@ fn describe(record: &Record, in_use: bool, mounted_at: Option<&Path>) -> JsonCon
         },
         untrusted: record.config.untrusted != stratafs::Untrusted::TRUST,
         dir: record.dir.as_path().into(),
+        image: record
+            .config
+            .image
+            .as_ref()
+            .map(|image| JsonImage { name: image.name.clone(), id: image.id.to_string() }),
         layers: record.config.layers.iter().map(layer).collect(),
+        snapshots: life::describe(&record.config),
     }
 }
 
 /// Makes a container and prints its name.
 pub fn create(store: &Store, asked: Create) -> Outcome {
-    let record = store.create(asked.name, config(&asked.new, &["/"]))?;
+    let record = create_new(store, asked.name, &asked.new)?;
     if asked.json {
-        print_json(&describe(&record, false, None))?;
+        print_new(&record)?;
     } else {
         writeln!(std::io::stdout().lock(), "{}", record.name)?;
     }
     Ok(0)
+}
+
+/// Prints a container that was made just now, as JSON.
+pub fn print_new(record: &Record) -> Result<(), Failure> {
+    print_json(&describe(record, false, None))
 }
 
 /// Lists all containers; damaged ones too, with what is wrong.
@@ -116,14 +144,21 @@ pub fn list(store: &Store, asked: &Json) -> Outcome {
             Ok(record) => {
                 let created = time_text(i64::try_from(unix_seconds(record.created)).unwrap_or(0));
                 let state = if entry.in_use { "in use" } else { "-" };
-                let layers: Vec<_> =
-                    record.config.layers.iter().map(|l| shown(l.path.as_os_str().as_bytes())).collect();
-                writeln!(out, "{name:width$}  {created}  {state:6}  {}", layers.join(" "))?;
+                writeln!(out, "{name:width$}  {created}  {state:6}  {}", made_of(&record))?;
             }
             Err(e) => writeln!(out, "{name:width$}  damaged: {e}")?,
         }
     }
     Ok(0)
+}
+
+/// The image of a container, or its directories from the topmost down.
+fn made_of(record: &Record) -> String {
+    if let Some(image) = &record.config.image {
+        return format!("image {}", shown(image.name.as_bytes()));
+    }
+    let layers: Vec<_> = record.config.base().iter().map(|layer| shown_path(&layer.path)).collect();
+    layers.join(" ")
 }
 
 /// Shows everything about one container.
@@ -136,12 +171,11 @@ pub fn inspect(store: &Store, asked: &Named) -> Outcome {
         return Ok(0);
     }
     let mut out = std::io::stdout().lock();
-    let path = |path: &Path| shown(path.as_os_str().as_bytes());
     writeln!(out, "name        {}", about.name)?;
     writeln!(out, "created     {} UTC", time_text(i64::try_from(about.created).unwrap_or(0)))?;
     writeln!(out, "in use      {}", if about.in_use { "yes" } else { "no" })?;
     if let Some(at) = mounted {
-        writeln!(out, "mounted at  {}", path(&at))?;
+        writeln!(out, "mounted at  {}", shown_path(&at))?;
     }
     writeln!(out, "durability  {}", about.durability)?;
     writeln!(out, "xattrs      {}.overlay.*", about.namespace)?;
@@ -150,12 +184,22 @@ pub fn inspect(store: &Store, asked: &Named) -> Outcome {
         "untrusted   {}",
         if about.untrusted { "yes: no setuid, capabilities, devices" } else { "no" }
     )?;
-    writeln!(out, "upper       {}", path(&record.upper()))?;
-    writeln!(out, "work        {}", path(&record.work()))?;
+    writeln!(out, "upper       {}", shown_path(&record.upper()))?;
+    writeln!(out, "work        {}", shown_path(&record.work()))?;
+    if let Some(image) = &about.image {
+        writeln!(out, "image       {} ({})", shown(image.name.as_bytes()), image.id)?;
+    }
+    if !about.snapshots.is_empty() {
+        writeln!(out, "snapshots   {}; `strata snapshots {}` lists them", about.snapshots.len(), about.name)?;
+    }
     writeln!(out, "layers, topmost first")?;
     for (layer, about) in record.config.layers.iter().zip(&about.layers) {
         let missing = if about.present { "" } else { "  (missing)" };
-        writeln!(out, "  {}  whiteouts: {}{missing}", path(&layer.path), about.whiteouts.join(", "))?;
+        let path = shown_path(&layer.path);
+        match about.source {
+            "directory" => writeln!(out, "  {path}  whiteouts: {}{missing}", about.whiteouts.join(", "))?,
+            source => writeln!(out, "  {path}  {source}{missing}")?,
+        }
     }
     Ok(0)
 }

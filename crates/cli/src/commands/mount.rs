@@ -4,6 +4,7 @@ use crate::args::Mount;
 use crate::failure::{Failure, Outcome};
 use crate::run::{overlay, plan};
 use rustix::mount::UnmountFlags;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use stratafs::store::{ContainerName, Record, Store, open_leased};
 use stratafs::{DirScratch, Features, Ownership, Scratch, ScratchOptions};
@@ -59,7 +60,8 @@ pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features
     let layers = plan::layers(&record.config);
     for (at, layer) in layers.iter().enumerate() {
         let others = layers.iter().enumerate().filter(|(other, _)| *other != at);
-        if let Some((_, outer)) = others.into_iter().find(|(_, outer)| layer.path.starts_with(&outer.path)) {
+        if let Some((_, outer)) = others.into_iter().find(|(_, outer)| lies_inside(&layer.path, &outer.path))
+        {
             return Err(Failure::new(format!(
                 "{}: the layer {} is, or lies inside, another one, {}: the kernel does not stack these; `strata fs` \
                  works",
@@ -74,6 +76,12 @@ pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features
     let scratch = DirScratch::open(record.upper(), record.work(), &options)?;
     scratch.kernel_mountable()?;
     Ok(scratch.features())
+}
+
+/// True when the kernel takes one directory for a part of the other: it looks no further than their file system.
+fn lies_inside(inner: &Path, outer: &Path) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    inner.starts_with(outer) && device(inner) == device(outer)
 }
 
 /// Unmounts a container by its mount point or its name, and nothing that is not ours.

@@ -1,21 +1,26 @@
 //! `run`: a command on a merged view, and what is said about it afterwards.
 
+mod process;
+mod users;
+
 use super::changes::{Count, Line, without_times_of_directories};
-use super::config;
+use super::create_new;
 use super::mount::kernel_features;
 use crate::args::Run;
 use crate::failure::{Failure, Outcome};
 use crate::run::plan::{self, Top};
-use crate::run::spec::{self, Ids, Spec, View};
+use crate::run::spec::{self, Identity, Ids, Spec, View};
 use crate::run::{self, Ended, FAILED, MOUNT_POINTS};
 use crate::text::shown;
+use process::Process;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::{Lease, Record, Store, open_leased};
+use stratafs::store::{self, Lease, Record, Store, open_leased};
 use stratafs::{Change, Container, ErrorKind, Kind, Namespace, Ownership, host, mountinfo};
+use users::User;
 
 /// How many mount points a warning names.
 const NAMED: usize = 6;
@@ -29,11 +34,14 @@ pub fn run(root: Option<&Path>, asked: Run) -> Outcome {
         crate::failure::USAGE => failure,
         _ => failure.code(FAILED),
     };
-    let env = variables(&asked.env)?;
+    process::variables(&asked.env)?;
+    if asked.command.is_empty() && asked.new.image.is_none() && asked.name.is_none() {
+        return Err(process::no_command());
+    }
     let store = crate::state::store(root).map_err(prepared)?;
     let (record, fresh) = container(&store, &asked).map_err(prepared)?;
     let mut started = false;
-    let ended = start(&store, &record, &asked, env, &mut started);
+    let ended = start(&store, &record, &asked, &mut started);
     // What a command changed is kept, whatever failed after it; what was there before a failure is as well.
     let drop_it = if started { asked.rm } else { fresh };
     let removed = if drop_it { store.remove(&record.name) } else { Ok(()) };
@@ -50,38 +58,43 @@ fn container(store: &Store, asked: &Run) -> Result<(Record, bool), Failure> {
             found => return Ok((found?, false)),
         }
     }
-    let made = store.create(asked.name.clone(), config(&asked.new, &["/"])).map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => {
-            Failure::new(format!("{e}; leave the options of a new one out to continue it"))
-        }
-        _ => e.into(),
-    });
-    Ok((made?, true))
+    if let Some(name) = &asked.name
+        && store.record(name).is_ok()
+    {
+        return Err(Failure::new(format!(
+            "create container \"{name}\": already exists; leave the options of a new one out to continue it"
+        )));
+    }
+    Ok((create_new(store, asked.name.clone(), &asked.new)?, true))
 }
 
-fn variables(asked: &[OsString]) -> Result<Vec<(OsString, OsString)>, Failure> {
-    let split = |pair: &OsString| {
-        let bytes = pair.as_bytes();
-        let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at > 0);
-        let at =
-            at.ok_or_else(|| Failure::usage(format!("--env {}: KEY=VALUE is needed", pair.display())))?;
-        let (key, value) = (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default());
-        Ok((OsString::from_vec(key.to_vec()), OsString::from_vec(value.to_vec())))
-    };
-    asked.iter().map(split).collect()
+/// What is to be run.
+fn process(record: &Record, asked: &Run) -> Result<Process, Failure> {
+    match (&record.config.image, &record.config.runtime) {
+        (Some(image), runtime) => {
+            let of = format!("{}, made from the image {},", record.name, shown(image.name.as_bytes()));
+            let nothing = serde_json::Value::Null;
+            let term = std::env::var_os("TERM");
+            process::of_image(asked, runtime.as_ref().unwrap_or(&nothing), &of, term)
+        }
+        (None, _) => process::of_directories(asked),
+    }
 }
 
 /// Mounts, runs, cleans up, tells; `started` says whether it came to the command.
-fn start(
-    store: &Store,
-    record: &Record,
-    asked: &Run,
-    env: Vec<(OsString, OsString)>,
-    started: &mut bool,
-) -> Outcome {
+fn start(store: &Store, record: &Record, asked: &Run, started: &mut bool) -> Outcome {
+    let mut process = process(record, asked)?;
     let lease = store.lease(&record.name)?;
     let privileged = host::has_sys_admin();
     let container = open_leased(&lease)?;
+    let user = process.look_up(&container)?;
+    if let Some(user) = user.as_ref().filter(|user| !privileged && !user.is_root()) {
+        return Err(Failure::new(format!(
+            "{}: it wants to run as {user}, and without privilege there is only root inside: use --user 0, or run \
+             strata as root",
+            record.name
+        )));
+    }
     let layout = layout(&container, record, privileged)?;
     let made = match layout {
         Layout::Whole => make_mount_points(&container)?,
@@ -89,7 +102,7 @@ fn start(
     };
     drop(container);
     let split = matches!(layout, Layout::Split { .. });
-    let ended = launch(store, record, asked, env, layout);
+    let ended = launch(store, record, process, user, layout);
     *started = matches!(&ended, Ok(Ended { outcome: Some(spec::Outcome::Started), .. }));
     let tidied = tidy(&lease, &made);
     let ended = ended?;
@@ -103,7 +116,7 @@ fn start(
     }
     let container = tidied?;
     if asked.stat || (*started && io::stderr().is_terminal()) {
-        tell(record, asked, container.changes()?, split)?;
+        tell(record, asked, store::changes(lease.record(), &container)?, split)?;
     }
     Ok(ended.code)
 }
@@ -112,8 +125,8 @@ fn start(
 fn launch(
     store: &Store,
     record: &Record,
-    asked: &Run,
-    env: Vec<(OsString, OsString)>,
+    process: Process,
+    user: Option<User>,
     layout: Layout,
 ) -> Result<Ended, Failure> {
     let privileged = host::has_sys_admin();
@@ -139,14 +152,22 @@ fn launch(
         view,
         stage: record.dir.join("root").into(),
         hidden: hidden.into_iter().map(OsString::from).collect(),
-        workdir: workdir(asked),
-        workdir_required: asked.workdir.is_some(),
+        workdir: process.workdir.into(),
+        workdir_required: process.workdir_required,
+        make_workdir: process.make_workdir,
         as_user: (!privileged).then(|| Ids {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
         }),
-        command: asked.command.clone(),
-        env,
+        command: process.command,
+        env: process.env,
+        only_env: process.only_env,
+        // Without privilege the one user there is has no choice of groups either.
+        user: user.filter(|_| privileged).map(|user| Identity {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        }),
     };
     run::run(&spec).map_err(|e| Failure::new(format!("cannot start: {e}")))
 }
@@ -180,13 +201,6 @@ fn warn_of_mounts<'a>(layers: impl Iterator<Item = &'a Path>) -> Result<(), Fail
         "other file systems are not part of a layer, empty inside: {named}{more}"
     )));
     Ok(())
-}
-
-fn workdir(asked: &Run) -> OsString {
-    match &asked.workdir {
-        Some(dir) => Path::new("/").join(dir).into(),
-        None => std::env::current_dir().unwrap_or_else(|_| "/".into()).into(),
-    }
 }
 
 /// How the container becomes a root directory.

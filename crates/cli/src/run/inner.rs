@@ -8,7 +8,9 @@ use crate::sys::Signals;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Child, Command};
 
@@ -50,8 +52,15 @@ fn start(channel: &mut Channel) -> Result<Result<(Signals, Child), u8>, String> 
     let signals = Signals::block().map_err(say("cannot block signals"))?;
     let (program, arguments) = spec.command.split_first().ok_or("there is no command to run")?;
     let mut command = Command::new(program);
-    // Ours, and of no use where the state cannot be seen.
-    command.args(arguments).env_remove("STRATA_ROOT").envs(spec.env.iter().cloned());
+    match spec.only_env {
+        true => command.env_clear(),
+        // Ours, and of no use where the state cannot be seen.
+        false => command.env_remove("STRATA_ROOT"),
+    };
+    command.args(arguments).envs(spec.env.iter().cloned());
+    if let Some(user) = spec.user {
+        crate::sys::become_user(&mut command, user);
+    }
     let child = match signals.spawn(&mut command) {
         Ok(child) => child,
         Err(e) => {
@@ -81,6 +90,10 @@ fn renounce_the_host() -> io::Result<()> {
 }
 
 fn enter_workdir(spec: &Spec) -> Result<(), String> {
+    if spec.make_workdir {
+        // What stands in the way is said when it is entered.
+        let _ = DirBuilder::new().recursive(true).mode(0o755).create(&spec.workdir);
+    }
     match std::env::set_current_dir(&spec.workdir) {
         Err(e) if spec.workdir_required => {
             Err(format!("cannot start in {}: {e}", Path::new(&spec.workdir).display()))

@@ -21,12 +21,29 @@ pub struct Spec {
     pub workdir: OsString,
     /// True when `workdir` was asked for, so that its absence inside is an error; else the root will do.
     pub workdir_required: bool,
+    /// Makes `workdir` where it is missing, as an image may expect.
+    pub make_workdir: bool,
     /// Makes a user namespace in which this user is root.
     pub as_user: Option<Ids>,
     /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// Variables to set over the inherited ones.
+    /// Variables to set.
     pub env: Vec<(OsString, OsString)>,
+    /// Those are all; else they are set over the inherited ones.
+    pub only_env: bool,
+    /// As whom the command runs; without it as the root that the inner process is.
+    pub user: Option<Identity>,
+}
+
+/// The numbers of whom a command runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups, all of them.
+    pub groups: Vec<u32>,
 }
 
 /// Who is root inside.

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod tar;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,29 @@ impl Said {
         for name in names {
             assert!(self.err.contains(name), "{name:?} in {self:?}");
         }
+    }
+
+    /// Of a process that ended.
+    pub fn of(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The standard output as JSON, one value a line.
+    #[track_caller]
+    pub fn lines(&self) -> Vec<serde_json::Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Nothing of it would be acted on by a terminal.
+    #[track_caller]
+    pub fn harmless(self) -> Self {
+        let all = format!("{}{}", self.out, self.err);
+        assert!(!all.chars().any(|c| c.is_control() && c != '\n'), "{self:?}");
+        self
     }
 
     /// The standard output as JSON.
@@ -111,6 +136,50 @@ impl Strata {
         }
     }
 
+    /// Gives a tree to the user that the command runs as.
+    pub fn own(&self, tree: &Path) {
+        if self.as_nobody {
+            let owner = format!("{NOBODY}:{NOBODY}");
+            assert!(Command::new("chown").args(["-hR", &owner]).arg(tree).status().unwrap().success());
+        }
+    }
+
+    /// Imports a small root file system as the image `name`, with a shell where `programs` ask for one.
+    pub fn image(&self, name: &str, programs: &[&str]) {
+        let rootfs = self.path("rootfs");
+        if !rootfs.exists() {
+            fs::create_dir_all(rootfs.join("etc")).unwrap();
+            fs::write(rootfs.join("etc/motd"), "one\ntwo\nthree\n").unwrap();
+            let passwd = "root:x:0:0::/root:\nweb:x:33:34::/var/www:\n";
+            fs::write(rootfs.join("etc/passwd"), passwd).unwrap();
+            fs::write(rootfs.join("etc/group"), "root:x:0:\nlogs:x:7:web\n").unwrap();
+        }
+        self.install(&rootfs, programs);
+        self.run(&["image", "import", rootfs.to_str().unwrap(), "--name", name]).ok();
+    }
+
+    /// Runs with this standard input.
+    pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Said {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            // What fails early does not read it all.
+            scope.spawn(move || std::io::Write::write_all(&mut stdin, input));
+            Said::of(child.wait_with_output().unwrap())
+        })
+    }
+
+    /// The names in a directory of the state.
+    pub fn state(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path("state").join(dir)).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// The same with another program around the command.
     pub fn wrapped(self, wrapper: &[&'static str]) -> Self {
         Self { wrapper: wrapper.to_vec(), ..self }
@@ -150,18 +219,37 @@ fn copy_program(from: &Path, to: &Path) {
 }
 
 pub fn said(mut command: Command) -> Said {
-    let output = command.output().unwrap();
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Said::of(command.output().unwrap())
 }
 
 /// Says that a test was skipped, which counts as a failure where everything is required.
 pub fn skip(missing: &str) {
     assert!(std::env::var_os("STRATAFS_REQUIRE_ALL").is_none_or(|v| v != "1"), "missing: {missing}");
     println!("skipped: {missing}");
+}
+
+/// The test as root where that is possible, and as a user without privilege where that is; both can run commands.
+pub fn each_way(test: impl Fn(&Strata)) {
+    match can_mount() {
+        true => test(&Strata::new()),
+        false => skip("CAP_SYS_ADMIN, to run as root"),
+    }
+    match Strata::as_nobody() {
+        Some(strata) if strata.run(&["info", "--json"]).json()["user_namespaces"] == true => test(&strata),
+        Some(_) => skip("user namespaces"),
+        None => skip("setpriv, to become another user"),
+    }
+}
+
+/// The test as the user of this process, and as one without privilege where that is another.
+pub fn each_user(test: impl Fn(&Strata)) {
+    test(&Strata::new());
+    if rustix::process::geteuid().is_root() {
+        match Strata::as_nobody() {
+            Some(strata) => test(&strata),
+            None => skip("setpriv, to become another user"),
+        }
+    }
 }
 
 /// True when this process may mount overlayfs.
