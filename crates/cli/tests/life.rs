@@ -185,6 +185,7 @@ fn usage_tells_own_from_shared() {
         s.run(&["image", "rm", "base"]).ok();
         assert!(s.run(&["usage"]).ok().contains("can be freed with `strata gc`"));
         s.run(&["gc"]).ok();
+        assert!(!s.run(&["usage"]).ok().contains("strata gc"), "nothing is left to free");
         let rest = s.run(&["usage", "--json"]).json();
         assert!(bytes(&rest["total"]) < 100_000, "{rest}");
     });

@@ -6,7 +6,7 @@ use crate::run::{overlay, plan};
 use rustix::mount::UnmountFlags;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::{ContainerName, Record, Store, open_leased};
+use stratafs::store::{ContainerName, LayerSource, Record, Store, open_leased};
 use stratafs::{DirScratch, Features, Ownership, Scratch, ScratchOptions};
 
 /// Mounts a container on a directory. The mount itself keeps others away until it is unmounted.
@@ -62,13 +62,18 @@ pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features
         let others = layers.iter().enumerate().filter(|(other, _)| *other != at);
         if let Some((_, outer)) = others.into_iter().find(|(_, outer)| lies_inside(&layer.path, &outer.path))
         {
-            return Err(Failure::new(format!(
-                "{}: the layer {} is, or lies inside, another one, {}: the kernel does not stack these; `strata fs` \
-                 works",
-                record.name,
-                layer.path.display(),
-                outer.path.display()
-            )));
+            let (name, inner, outer) = (&record.name, layer.path.display(), outer.path.display());
+            return Err(Failure::new(match layer.source {
+                LayerSource::Scratch(_) => format!(
+                    "{name}: its snapshots are kept inside of its layer {outer}, and the kernel does not stack these: \
+                     `strata fs` works; or go back to before the first snapshot, or keep the state (--root) on another \
+                     file system from the beginning"
+                ),
+                _ => format!(
+                    "{name}: the layer {inner} is, or lies inside, another one, {outer}: the kernel does not stack \
+                     these; `strata fs` works"
+                ),
+            }));
         }
     }
     let namespace = Some(record.config.namespace);

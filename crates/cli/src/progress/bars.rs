@@ -37,7 +37,13 @@ impl Bars {
 
     /// Takes all bars away.
     pub fn clear(&self) {
-        self.inner().total.finish_and_clear();
+        let mut inner = self.inner();
+        // What is cut off would otherwise stay where it was drawn last.
+        for (_, bar) in inner.open.drain() {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+        inner.total.finish_and_clear();
         // A terminal that is gone shows nothing anyway.
         let _ = self.all.clear();
     }

@@ -3,9 +3,10 @@
 //! once.
 
 use super::references::{self, of_container};
-use super::{ContainerName, LayerKey, Record, ScratchId, Store, disk};
+use super::{ContainerName, LayerKey, Record, ScratchId, Store, at, disk};
 use crate::Result;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::PathBuf;
 
 /// Bytes on disk.
@@ -111,7 +112,7 @@ impl Store {
             .collect();
         let images = images.into_iter().zip(split);
         let images = images.map(|((record, _), (own, shared))| ImageUsage { record, own, shared }).collect();
-        let trash = disk::allocated([self.trash().as_path()])?;
+        let trash = self.trash_size()?;
         let unused =
             layers.iter().filter(|(key, _)| !users_of_layer.contains_key(key)).map(|(_, bytes)| bytes);
         let unused_scratches = scratches.iter().filter(|(id, _)| !users_of_scratch.contains_key(id));
@@ -142,6 +143,16 @@ impl Store {
             out.insert(key, bytes);
         }
         Ok(out)
+    }
+
+    /// What is in the trash. The directory itself stays.
+    fn trash_size(&self) -> Result<u64> {
+        let trash = self.trash();
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&trash).map_err(at(&trash, "read trash"))? {
+            entries.push(entry.map_err(at(&trash, "read trash"))?.path());
+        }
+        disk::allocated(entries.iter().map(PathBuf::as_path))
     }
 
     fn scratch_sizes(&self) -> Result<BTreeMap<ScratchId, u64>> {
