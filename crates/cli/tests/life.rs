@@ -134,6 +134,40 @@ fn commands_run_on_top_of_snapshots_and_in_forks() {
 }
 
 #[test]
+fn containers_over_the_host_run_on_top_of_snapshots_that_lie_in_it() {
+    each_way(|s| {
+        // Where the host's own directories hold the state, and not below /tmp, which is private inside.
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let state = dir.path().join("state");
+        let root = ["--root", state.to_str().unwrap()];
+        let strata = |arguments: &[&str]| s.run(&[&root[..], arguments].concat()).ok();
+        let run = |script: &str| strata(&["run", "--name", "try", "--", "sh", "-c", script]);
+        // Of the host's own files those directly in its top-level directories can be changed without privilege.
+        run(
+            "echo one > /etc/strata-test; rm /etc/hostname; mkdir /etc/strata; echo x > /etc/strata/x; echo v > /var/v",
+        );
+        strata(&["snapshot", "try"]);
+        let look = "cat /etc/strata-test /var/v /etc/strata/x; ls /etc/hostname 2> /dev/null || echo gone";
+        assert_eq!(run(look), "one\nv\nx\ngone\n");
+        run(
+            "echo two > /etc/strata-test; rm /var/v; rm -r /etc/strata; mkdir /etc/strata; echo y > /etc/strata/y",
+        );
+        strata(&["snapshot", "try"]);
+        assert_eq!(run("cat /etc/strata-test; ls /var/v 2> /dev/null; ls /etc/strata"), "two\ny\n");
+        assert_eq!(run(&format!("ls -A {}", state.display())), "", "the state stays hidden");
+        strata(&["rollback", "try", "snap-1"]);
+        assert_eq!(run(look), "one\nv\nx\ngone\n");
+        let diff = strata(&["diff", "try"]);
+        for line in ["A /etc/strata-test\n", "D /etc/hostname\n", "A /var/v\n", "A /etc/strata/x\n"] {
+            assert!(diff.contains(line), "{line}: {diff}");
+        }
+        strata(&["check"]);
+        strata(&["rm", "try"]);
+    });
+}
+
+#[test]
 fn a_container_in_use_keeps_its_state() {
     each_way(|s| {
         let mut command = s.command(&["run", "--name", "busy", "--", "sh", "-c", "echo ready; read line"]);

@@ -34,6 +34,21 @@ fn the_environment_is_the_image_s_and_nothing_of_the_host_s() {
 }
 
 #[test]
+fn pid_1_keeps_no_secret_of_the_caller_and_no_way_out() {
+    each_way(|s| {
+        app(s, &["CMD [\"cat\", \"/proc/1/environ\"]"]);
+        let mut command = s.command(&["run", "--rm", "--image", "app"]);
+        command.env("SECRET", "hidden");
+        assert_eq!(said(command).ok(), "");
+        for number in 3..10 {
+            let dir = format!("/proc/self/fd/{number}");
+            let said = s.run(&["run", "--rm", "--image", "app", "-w", &dir, "--", "ls", "-A"]);
+            assert_eq!((said.code, said.out.as_str()), (125, ""), "{said:?}");
+        }
+    });
+}
+
+#[test]
 fn entry_point_command_and_directory_are_the_image_s() {
     each_way(|s| {
         app(s, &["ENTRYPOINT [\"/bin/sh\", \"-c\"]", "CMD [\"pwd; ls\"]", "WORKDIR /srv/www"]);

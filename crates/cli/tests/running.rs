@@ -125,10 +125,16 @@ fn layers_inside_each_other_are_refused_with_the_reason() {
     }
     let s = Strata::new();
     let (outer, inner) = (s.path("base"), s.path("base/etc"));
-    let layers = ["--layer", inner.to_str().unwrap(), "--layer", outer.to_str().unwrap()];
+    let layers = ["--layer", outer.to_str().unwrap(), "--layer", inner.to_str().unwrap()];
     s.run(&[&["run"], &layers[..], &["--", "true"]].concat())
         .fails(125, &["lies inside", "base/etc", "strata fs"]);
     assert_eq!(s.run(&["ls"]).ok(), "");
+    // The other way round the lowest one is the outer one, which can be helped in a run; a plain mount cannot.
+    s.install(&outer, &["cat"]);
+    let layers = ["--layer", inner.to_str().unwrap(), "--layer", outer.to_str().unwrap()];
+    let cat = ["--name", "c", "--", "/bin/cat", "/motd", "/etc/hosts"];
+    assert_eq!(s.run(&[&["run"], &layers[..], &cat].concat()).ok(), "one\ntwo\nthree\nlocalhost\n");
+    s.run(&["mount", "c", s.path("top").to_str().unwrap()]).fails(1, &["c", "lies inside", "strata run"]);
 }
 
 #[test]

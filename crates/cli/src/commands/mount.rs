@@ -6,7 +6,7 @@ use crate::run::{overlay, plan};
 use rustix::mount::UnmountFlags;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::{ContainerName, LayerSource, Record, Store, open_leased};
+use stratafs::store::{ContainerName, Record, Store, open_leased};
 use stratafs::{DirScratch, Features, Ownership, Scratch, ScratchOptions};
 
 /// Mounts a container on a directory. The mount itself keeps others away until it is unmounted.
@@ -19,8 +19,15 @@ pub fn mount(store: &Store, asked: &Mount) -> Outcome {
     let lease = store.lease(&asked.name)?;
     // Proves the layers and the upper before the kernel gets them: its own reasons only go to its log.
     drop(open_leased(&lease)?);
-    let features = kernel_features(lease.record(), Ownership::Auto)?;
-    let view = plan::whole(lease.record(), features);
+    let Mountable { features, wrapped } = mountable(lease.record(), Ownership::Auto)?;
+    if wrapped {
+        return Err(Failure::new(format!(
+            "{}: one of its layers, or a snapshot, lies inside its lowest layer, and the kernel does not stack these in \
+             one mount: `strata run` and `strata fs` work",
+            asked.name
+        )));
+    }
+    let view = plan::whole(lease.record(), features, false);
     overlay::mount(&view, &target).map_err(|e| {
         let (name, reason) = (&asked.name, overlay::reason(&e));
         Failure::new(format!("cannot mount {name}: {e}: {reason}; `strata fs` works without a mount"))
@@ -28,9 +35,18 @@ pub fn mount(store: &Store, asked: &Mount) -> Outcome {
     Ok(0)
 }
 
-/// What the container's scratch uses, when the kernel can read all of it. `Ownership::Apply` leaves out the
+/// What a mount of a container has to know.
+#[derive(Debug)]
+pub struct Mountable {
+    /// What the scratch uses.
+    pub features: Features,
+    /// The lowest layer needs an overlay of its own: see [`plan::wrapped`].
+    pub wrapped: bool,
+}
+
+/// How the kernel can mount the container, when it can read all of it. `Ownership::Apply` leaves out the
 /// question whether owners are stored: in a user namespace there is one owner, whatever is stored.
-pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features, Failure> {
+pub fn mountable(record: &Record, ownership: Ownership) -> Result<Mountable, Failure> {
     if let Some(layer) = record.config.layers.iter().find(|l| l.formats.aufs || l.formats.fuse_overlayfs) {
         return Err(Failure::new(format!(
             "{}: the kernel does not know the whiteouts of the layer {} and would show what they hide; `strata fs` \
@@ -58,33 +74,23 @@ pub fn kernel_features(record: &Record, ownership: Ownership) -> Result<Features
         )));
     }
     let layers = plan::layers(&record.config);
-    for (at, layer) in layers.iter().enumerate() {
-        let others = layers.iter().enumerate().filter(|(other, _)| *other != at);
-        if let Some((_, outer)) = others.into_iter().find(|(_, outer)| lies_inside(&layer.path, &outer.path))
-        {
-            let (name, inner, outer) = (&record.name, layer.path.display(), outer.path.display());
-            return Err(Failure::new(match layer.source {
-                LayerSource::Scratch(_) => format!(
-                    "{name}: its snapshots are kept inside of its layer {outer}, and the kernel does not stack these: \
-                     `strata fs` works; or go back to before the first snapshot, or keep the state (--root) on another \
-                     file system from the beginning"
-                ),
-                _ => format!(
-                    "{name}: the layer {inner} is, or lies inside, another one, {outer}: the kernel does not stack \
-                     these; `strata fs` works"
-                ),
-            }));
-        }
-    }
+    let wrapped = plan::wrapped(&layers, lies_inside).map_err(|(inner, outer)| {
+        Failure::new(format!(
+            "{}: the layer {} is, or lies inside, another one, {}: the kernel does not stack these; `strata fs` works",
+            record.name,
+            inner.path.display(),
+            outer.path.display()
+        ))
+    })?;
     let namespace = Some(record.config.namespace);
     let options = ScratchOptions { namespace, ownership, ..ScratchOptions::default() };
     let scratch = DirScratch::open(record.upper(), record.work(), &options)?;
     scratch.kernel_mountable()?;
-    Ok(scratch.features())
+    Ok(Mountable { features: scratch.features(), wrapped })
 }
 
 /// True when the kernel takes one directory for a part of the other: it looks no further than their file system.
-fn lies_inside(inner: &Path, outer: &Path) -> bool {
+pub fn lies_inside(inner: &Path, outer: &Path) -> bool {
     let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
     inner.starts_with(outer) && device(inner) == device(outer)
 }

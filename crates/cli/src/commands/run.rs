@@ -5,7 +5,7 @@ mod users;
 
 use super::changes::{Count, Line, without_times_of_directories};
 use super::create_new;
-use super::mount::kernel_features;
+use super::mount::{Mountable, mountable};
 use crate::args::Run;
 use crate::failure::{Failure, Outcome};
 use crate::run::plan::{self, Top};
@@ -131,12 +131,12 @@ fn launch(
 ) -> Result<Ended, Failure> {
     let privileged = host::has_sys_admin();
     let ownership = if privileged { Ownership::Auto } else { Ownership::Apply };
-    let features = kernel_features(record, ownership)?;
+    let Mountable { features, wrapped } = mountable(record, ownership)?;
     let layers = || record.config.layers.iter().map(|layer| layer.path.as_path());
     let view = match layout {
         Layout::Whole => {
             warn_of_mounts(layers())?;
-            View::Whole(plan::whole(record, features))
+            View::Whole(plan::whole(record, features, wrapped))
         }
         Layout::Split { lower, top } => plan::split(record, features, &lower, top),
     };
@@ -227,7 +227,7 @@ fn layout(container: &Container, record: &Record, privileged: bool) -> Result<La
             covered = Some(&layer.path);
         }
     }
-    match (covered, record.config.layers.as_slice()) {
+    match (covered, record.config.base()) {
         (None, _) => Ok(Layout::Whole),
         (Some(lower), [_]) => {
             Ok(Layout::Split { lower: lower.clone(), top: split(container, record, lower)? })
@@ -260,7 +260,11 @@ fn split(container: &Container, record: &Record, lower: &Path) -> Result<Vec<Top
         let name = entry.file_name();
         let has_mounts = entry.file_type() == Kind::Dir && !mountinfo::below(&on_host)?.is_empty();
         let special = MOUNT_POINTS.iter().any(|point| OsStr::new(point) == name);
-        if entry.file_type() == Kind::Dir && !has_mounts && !special && on_host.is_dir() {
+        let mut lowers = Vec::new();
+        if entry.file_type() == Kind::Dir && !has_mounts && !special {
+            lowers = below(record, &name, on_host);
+        }
+        if !lowers.is_empty() {
             container.set_permissions(&path, entry.metadata()?.mode() & 0o7777)?;
             let works = plan::works(record, &name);
             match std::fs::create_dir(&works) {
@@ -270,9 +274,39 @@ fn split(container: &Container, record: &Record, lower: &Path) -> Result<Vec<Top
                 _ => {}
             }
         }
-        top.push(Top { name, kind: entry.file_type(), target, has_mounts });
+        let wrapped = lowers
+            .iter()
+            .rev()
+            .skip(1)
+            .any(|inner| lowers.last().is_some_and(|outer| super::mount::lies_inside(inner, outer)));
+        top.push(Top { name, kind: entry.file_type(), target, has_mounts, lowers, wrapped });
     }
     Ok(top)
+}
+
+/// What a top-level directory is made of below the upper, topmost first: what snapshots have of it, and `on_host` unless
+/// one of them hides it.
+fn below(record: &Record, name: &OsStr, on_host: PathBuf) -> Vec<PathBuf> {
+    let mut lowers = Vec::new();
+    for layer in record.config.frozen() {
+        let dir = layer.path.join(name);
+        match std::fs::symlink_metadata(&dir) {
+            Err(_) => continue,
+            Ok(meta) if !meta.is_dir() => return lowers,
+            Ok(_) => {}
+        }
+        let mut value = [0; 1];
+        let opaque =
+            rustix::fs::lgetxattr(&dir, "user.overlay.opaque", &mut value[..]).is_ok() && value == *b"y";
+        lowers.push(dir);
+        if opaque {
+            return lowers;
+        }
+    }
+    if on_host.is_dir() {
+        lowers.push(on_host);
+    }
+    lowers
 }
 
 /// Makes the directories that a run mounts on where the layers have none; gives those that it made.

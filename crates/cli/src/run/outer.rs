@@ -32,7 +32,7 @@ pub fn run(spec: &Spec) -> io::Result<Ended> {
     sys::keep_descriptors_here()?;
     let mut channel = Channel::new(spec)?;
     let signals = Signals::block()?;
-    let code = respawn(ENTER, &channel, &signals)?;
+    let code = respawn(ENTER, spec.only_env, &channel, &signals)?;
     let outcome = channel.outcome()?;
     Ok(Ended { code, outcome })
 }
@@ -43,12 +43,12 @@ pub fn enter(mut channel: Channel) -> u8 {
     let entered = (|| {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         let spec = channel.spec()?;
-        namespaces(spec.as_user)
+        namespaces(spec.as_user).map(|()| spec.only_env)
     })();
-    let code = entered.and_then(|()| {
+    let code = entered.and_then(|only_env| {
         channel.pass_on()?;
         let signals = Signals::block()?;
-        respawn(INIT, &channel, &signals)
+        respawn(INIT, only_env, &channel, &signals)
     });
     code.unwrap_or_else(|e| {
         // Nobody is left to tell when even the report fails; the exit code still says it.
@@ -57,9 +57,15 @@ pub fn enter(mut channel: Channel) -> u8 {
     })
 }
 
-fn respawn(subcommand: &str, channel: &Channel, signals: &Signals) -> io::Result<u8> {
-    let this = std::env::current_exe()?;
-    let child = signals.spawn(Command::new(this).arg(subcommand).arg(channel.number().to_string()))?;
+/// Starts this program in another part. What the command is not to inherit is not left with its pid 1 either, where it
+/// could be read.
+fn respawn(subcommand: &str, only_env: bool, channel: &Channel, signals: &Signals) -> io::Result<u8> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(subcommand).arg(channel.number().to_string());
+    if only_env {
+        command.env_clear();
+    }
+    let child = signals.spawn(&mut command)?;
     supervise(signals, &child)
 }
 

@@ -1,7 +1,7 @@
 //! Deciding how a merged view is mounted: pure, from facts that are gathered before.
 
 use super::MOUNT_POINTS;
-use super::spec::{Overlay, Split, View};
+use super::spec::{Overlay, Split, View, Writable};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,10 @@ pub struct Top {
     pub target: OsString,
     /// Other file systems are mounted below it.
     pub has_mounts: bool,
+    /// Of a directory without, what it is made of below the upper, topmost first: in snapshots, and in the layer.
+    pub lowers: Vec<PathBuf>,
+    /// The last of those holds another one.
+    pub wrapped: bool,
 }
 
 /// The options of an overlay mount that shows what this library shows.
@@ -53,43 +57,72 @@ pub fn layers(config: &ContainerConfig) -> Vec<&LayerConfig> {
     out
 }
 
+/// Whether the lowest layer holds another one, as the host's root holds the snapshots of a container over it. The
+/// kernel takes an overlay over it instead.
+///
+/// # Errors
+/// The two directories, where another than the lowest layer holds one: nothing helps then.
+pub fn wrapped<'a>(
+    layers: &[&'a LayerConfig],
+    inside: impl Fn(&Path, &Path) -> bool,
+) -> Result<bool, (&'a LayerConfig, &'a LayerConfig)> {
+    let mut wrapped = false;
+    for (at, inner) in layers.iter().enumerate() {
+        for (other, outer) in layers.iter().enumerate() {
+            if at == other || !inside(&inner.path, &outer.path) {
+                continue;
+            }
+            // Of a layer that is there twice the lower one would only show what it hides.
+            if other + 1 != layers.len() || inner.path == outer.path {
+                return Err((inner, outer));
+            }
+            wrapped = true;
+        }
+    }
+    Ok(wrapped)
+}
+
 /// One overlay over all layers.
-pub fn whole(record: &Record, features: Features) -> Overlay {
+pub fn whole(record: &Record, features: Features, wrapped: bool) -> Overlay {
     Overlay {
         source: mount_source(&record.dir),
         lowers: layers(&record.config).into_iter().map(|layer| layer.path.clone().into()).collect(),
-        upper: record.upper().into(),
-        work: record.work().into(),
+        writable: Some(Writable { upper: record.upper().into(), work: record.work().into() }),
         nosuid: record.config.untrusted.clear_setid,
         options: options(&record.config, features),
+        wrapped,
     }
 }
 
-/// One overlay for each top-level directory of the only layer; `lower` is its path. Directories with mounts
-/// below cannot be a layer in a user namespace and become read-only.
+/// One overlay for each top-level directory of the only layer that is no snapshot; `lower` is its path. Directories with
+/// mounts below cannot be a layer in a user namespace and become read-only.
 pub fn split(record: &Record, features: Features, lower: &Path, top: Vec<Top>) -> View {
     let mut split = Split::default();
     for name in MOUNT_POINTS {
         split.empty.push(name.into());
     }
-    for Top { name, kind, target, has_mounts } in top {
+    for Top { name, kind, target, has_mounts, lowers, wrapped } in top {
         if split.empty.contains(&name) {
             continue;
         }
         let path = lower.join(&name);
         match kind {
             Kind::Symlink => split.links.push((name, target)),
-            Kind::Dir if !has_mounts => {
+            Kind::Dir if !lowers.is_empty() => {
                 let overlay = Overlay {
                     source: mount_source(&record.dir),
-                    lowers: vec![path.into()],
-                    upper: record.upper().join(&name).into(),
-                    work: works(record, &name).into(),
+                    lowers: lowers.into_iter().map(OsString::from).collect(),
+                    writable: Some(Writable {
+                        upper: record.upper().join(&name).into(),
+                        work: works(record, &name).into(),
+                    }),
                     nosuid: record.config.untrusted.clear_setid,
                     options: options(&record.config, features),
+                    wrapped,
                 };
                 split.overlays.push((name, overlay));
             }
+            Kind::Dir if !has_mounts => {}
             Kind::Dir | Kind::File => split.read_only.push((name, path.into())),
             Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {}
         }
@@ -135,6 +168,21 @@ mod tests {
         assert_eq!(named("/"), ["/home", "/homes", "/var/lib/x"]);
         assert_eq!(named("/var"), ["/lib/x"]);
         assert!(named("/home/a").is_empty());
+    }
+
+    #[test]
+    fn only_the_lowest_layer_may_hold_others() {
+        let layers =
+            ["/s/1", "/s/2", "/a", "/"].map(|path| LayerConfig::dir(path, stratafs::Formats::default()));
+        let inside = |inner: &Path, outer: &Path| inner.starts_with(outer);
+        let wrapped = |picked: &[usize]| {
+            let layers: Vec<_> = picked.iter().map(|at| &layers[*at]).collect();
+            wrapped(&layers, inside).map_err(|(inner, outer)| (inner.path.clone(), outer.path.clone()))
+        };
+        assert_eq!(wrapped(&[0, 1, 2]), Ok(false));
+        assert_eq!(wrapped(&[0, 1, 3]), Ok(true));
+        assert_eq!(wrapped(&[3, 2]), Err(("/a".into(), "/".into())));
+        assert_eq!(wrapped(&[2, 2]), Err(("/a".into(), "/a".into())));
     }
 
     #[test]

@@ -29,6 +29,10 @@ fn refused(what: &str) -> impl FnOnce(io::Error) -> String {
 /// The mount points that [`build`] needs in the merged view.
 pub const MOUNT_POINTS: [&str; 4] = ["proc", "dev", "sys", "tmp"];
 
+/// A directory that every host has and nobody needs here any more, once it was cloned: covered for moments by what goes
+/// into a view and is not its root.
+const ASIDE: &str = "/sys";
+
 fn step<E: Display>(what: impl Display) -> impl FnOnce(E) -> String {
     move |e| format!("{what}: {e}")
 }
@@ -42,7 +46,7 @@ pub fn build(spec: &Spec) -> Result<(), String> {
     let sys = clone_tree("/sys").map_err(step("cannot clone /sys"))?;
     let stage = Path::new(&spec.stage);
     match &spec.view {
-        View::Whole(view) => overlay::mount(view, stage).map_err(refused("/"))?,
+        View::Whole(view) => overlay::mount_wrapped(view, stage, Path::new(ASIDE)).map_err(refused("/"))?,
         View::Split(split) => build_split(split, stage)?,
     }
     let proc = new_mount("proc", &[], no_programs()).map_err(step("cannot mount proc"))?;
@@ -82,7 +86,8 @@ fn build_split(split: &Split, stage: &Path) -> Result<(), String> {
     for (name, view) in &split.overlays {
         let at = stage.join(name);
         fs::create_dir(&at).map_err(step("cannot make a mount point"))?;
-        overlay::mount(view, &at).map_err(refused(&format!("/{}", Path::new(name).display())))?;
+        overlay::mount_wrapped(view, &at, Path::new(ASIDE))
+            .map_err(refused(&format!("/{}", Path::new(name).display())))?;
     }
     for (name, source) in &split.read_only {
         let at = stage.join(name);

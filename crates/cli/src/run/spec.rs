@@ -72,14 +72,24 @@ pub struct Overlay {
     pub source: OsString,
     /// The layers, topmost first.
     pub lowers: Vec<OsString>,
-    /// Takes the changes.
-    pub upper: OsString,
-    /// The kernel's own.
-    pub work: OsString,
+    /// Where changes go; without it the mount is read-only.
+    pub writable: Option<Writable>,
     /// Setuid bits and capabilities have no effect: the layers are not trusted.
     pub nosuid: bool,
     /// The other options.
     pub options: Vec<String>,
+    /// The lowest layer holds another one, which the kernel refuses to stack: it is mounted by an overlay of its own
+    /// first, and that becomes the layer.
+    pub wrapped: bool,
+}
+
+/// Where changes of an overlay go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writable {
+    /// Takes the changes.
+    pub upper: OsString,
+    /// The kernel's own.
+    pub work: OsString,
 }
 
 /// The top level of a split view, by name.
