@@ -195,6 +195,7 @@ fn tell(
         n => format!("{n} changes"),
     };
     match bytes {
+        Some(_) if steps.is_empty() => writeln!(out, "{to}: nothing to apply")?,
         Some(bytes) => writeln!(out, "{to}: {count} applied, {} written", size_text(bytes))?,
         None => writeln!(out, "{to}: {count} to apply, and no conflict")?,
     }

@@ -11,7 +11,7 @@ use crate::failure::{Failure, Outcome};
 use crate::run::plan::{self, Top};
 use crate::run::spec::{self, Identity, Ids, Spec, View};
 use crate::run::{self, Ended, FAILED, MOUNT_POINTS};
-use crate::text::shown;
+use crate::text::{shown, shown_path};
 use process::Process;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -357,7 +357,7 @@ fn impossible(why: &str, privileged: bool) -> Failure {
     Failure::new(format!("{why}\n  {hint}; see `strata info`\n  `strata fs` works without any of it"))
 }
 
-/// Says on standard error what changed, how to see it and how to throw it away.
+/// Says on standard error what changed, how to see it, and how to keep it or throw it away.
 fn tell(record: &Record, asked: &Run, changes: Vec<Change>, split: bool) -> Result<(), Failure> {
     let changes = without_times_of_directories(changes);
     let mut out = io::stderr().lock();
@@ -377,6 +377,12 @@ fn tell(record: &Record, asked: &Run, changes: Vec<Change>, split: bool) -> Resu
     }
     if !asked.rm {
         writeln!(out, "  see it:         strata diff {name}")?;
+        // Of a container over one directory the changes belong there, if anywhere.
+        if let ([only], None) = (record.config.base(), &record.config.image)
+            && rustix::fs::access(&only.path, rustix::fs::Access::WRITE_OK).is_ok()
+        {
+            writeln!(out, "  make it real:   strata promote {name} --to {}", shown_path(&only.path))?;
+        }
         writeln!(out, "  throw it away:  strata rm {name}")?;
     }
     Ok(())
