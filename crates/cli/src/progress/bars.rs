@@ -11,6 +11,13 @@ const TICK: Duration = Duration::from_millis(200);
 /// How much of a name is shown: a digest with enough digits to know it by.
 const NAME_MAX: usize = 24;
 
+/// The line of everything: how much was done, and how fast.
+const TOTAL: &str = "{msg:24} {bytes:>12} {bytes_per_sec}";
+/// A line of something whose size is known.
+const KNOWN: &str = "{msg:24} {bytes:>12} [{bar:30}] {percent:>3}% {eta:>4}";
+/// A line of something whose size is not.
+const UNKNOWN: &str = "{msg:24} {bytes:>12} {spinner}";
+
 /// The bars of one piece of work.
 #[derive(Debug)]
 pub struct Bars {
@@ -31,7 +38,7 @@ impl Bars {
     /// None yet.
     pub fn new() -> Self {
         let all = MultiProgress::new();
-        let total = ProgressBar::no_length().with_style(style("{msg:24} {total_bytes:>12} {bytes_per_sec}"));
+        let total = ProgressBar::no_length().with_style(style(TOTAL));
         Self { all, inner: Mutex::new(Inner { open: HashMap::new(), total, begun: 0, done: 0 }) }
     }
 
@@ -56,9 +63,8 @@ impl Bars {
             inner.total.enable_steady_tick(TICK);
         }
         let bar = match bytes {
-            Some(bytes) => ProgressBar::new(bytes)
-                .with_style(style("{msg:24} {bytes:>12} [{bar:30}] {percent:>3}% {eta:>4}")),
-            None => ProgressBar::no_length().with_style(style("{msg:24} {bytes:>12} {spinner}")),
+            Some(bytes) => ProgressBar::new(bytes).with_style(style(KNOWN)),
+            None => ProgressBar::no_length().with_style(style(UNKNOWN)),
         };
         let bar = self.all.insert_before(&inner.total, bar);
         bar.set_message(short(what));
@@ -113,6 +119,13 @@ fn short(what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_templates_are_right() {
+        for template in [TOTAL, KNOWN, UNKNOWN] {
+            ProgressStyle::with_template(template).unwrap();
+        }
+    }
 
     #[test]
     fn names_fit_their_column_and_keep_the_terminal_clean() {
