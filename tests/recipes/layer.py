@@ -62,12 +62,12 @@ def kinds(path):
     layer.add("etc/.wh.never-was")
     layer.add("opt/.wh.replaced")
     # One kind in the place of another.
-    layer.dir("etc/issue", mode=0o750, user_first=b"1")
+    layer.dir("etc/issue", mode=0o750)
     layer.add("etc/issue/file", data=b"a file was here")
     layer.add("usr/share/bug", tarfile.SYMTYPE, to="doc", mode=0o777)
     layer.add("etc/os-release", data=b"ID=real\n")
     layer.add("usr/share/base-passwd", data=b"a directory was here")
-    layer.dir("etc/alternatives/awk.1.gz", user_first=b"1")
+    layer.dir("etc/alternatives/awk.1.gz")
     layer.add("etc/alternatives/awk.1.gz/file", data=b"a link was here")
     layer.add("etc/motd", tarfile.FIFOTYPE, mode=0o600)
     layer.add("etc/securetty", tarfile.SYMTYPE, to="nowhere", mode=0o777)
@@ -105,14 +105,17 @@ def kinds(path):
     layer.add("opt/names/" + "d" * 255 + "/" + "f" * 255, data=b"both")
     for name in (b"\xff\xfe\x80", b"line\nbreak", b" blank ", b"\\back\\", b"t\xc3\xa4st", b"*", b"-rf", b"..dots", b"tab\t"):
         layer.add(b"opt/names/" + name, data=name)
-    layer.add("opt/names/" + "/".join(["x" * 30] * 12), data=b"unsaid parents", mtime=FAR)
-    for depth in range(1, 12):
-        layer.dir("opt/names/" + "/".join(["x" * 30] * depth), mtime=FAR + depth)
     layer.add("opt/names/target", tarfile.SYMTYPE, to="t" * 1000, mode=0o777)
     random.Random(3).shuffle(layer.entries)
-    # A link stands after what it names, and (umoci wants it) a directory in the place of something else before what is
-    # in it, whatever the order of the rest.
-    layer.entries.sort(key=lambda e: (e[0].type == tarfile.LNKTYPE, "SCHILY.xattr.user.first" not in e[0].pax_headers))
+    # Links stand after what they name, and directories before what is in them: with those umoci gets times wrong, or
+    # does not know what to do. Everything else, deletions too, comes in any order.
+    directories = [e for e in layer.entries if e[0].type == tarfile.DIRTYPE]
+    layer.entries = sorted(directories, key=lambda e: e[0].name) + [e for e in layer.entries if e not in directories]
+    layer.entries.sort(key=lambda e: e[0].type == tarfile.LNKTYPE)
+    # Deep.
+    for depth in range(1, 12):
+        layer.dir("opt/names/" + "/".join(["x" * 30] * depth), mtime=FAR + depth)
+    layer.add("opt/names/" + "/".join(["x" * 30] * 12), data=b"deep")
     layer.dir("opt/replaced")
     layer.add("opt/replaced/file", data=b"kept")
     layer.dir("opt", mtime=FAR)

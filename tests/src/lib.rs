@@ -15,6 +15,7 @@ pub mod need;
 pub mod outside;
 pub mod real_image;
 pub mod runs;
+pub mod store_bed;
 pub mod trees;
 
 pub use mounts::Mounted;
