@@ -194,6 +194,16 @@ impl Bed {
         assert!(damage.is_empty(), "{what}: {damage:?}");
     }
 
+    /// Panics when the store holds anything but what every store has.
+    ///
+    /// # Panics
+    /// Then.
+    #[track_caller]
+    pub fn assert_empty(&self, what: &str) {
+        let held = self.holds(&["containers", "images", "layers", "scratch", "trash"]);
+        assert!(held.is_empty(), "{what}: {held:?} was left behind");
+    }
+
     /// What lies in some directories of the store: `images/a:latest.json`, `layers/sha256-...`.
     ///
     /// # Panics
@@ -221,6 +231,12 @@ impl Bed {
         command.args(&all[1..]);
         command
     }
+}
+
+/// True for who may make devices.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Makes an image of three layers in `at`: so many files in each of ten directories; deletions, an opaque directory

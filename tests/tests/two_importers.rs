@@ -6,7 +6,6 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use stratafs::oci::Silent;
 use stratafs_testkit::rng::{Rng, Source};
 use stratafs_tests::store_bed::{Bed, sample};
 use stratafs_tests::{need, trees};
