@@ -42,13 +42,15 @@ fn fixed_names_planted_in_a_layout_lead_nowhere() {
                 .collect();
         for at in &inside {
             for kind in ["link", "fifo", "device", "directory", "socket", "dangling"] {
+                if kind == "device" && !is_root() {
+                    continue;
+                }
                 let kept = bed.path("kept");
                 let existed = fs::rename(at, &kept).is_ok();
                 match kind {
                     "link" => symlink(bed.outside().join("f"), at).unwrap(),
                     "dangling" => symlink("/nowhere/at/all", at).unwrap(),
                     "fifo" => mknodat(CWD, at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap(),
-                    "device" if !is_root() => continue,
                     "device" => {
                         mknodat(CWD, at, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(1, 5))
                             .unwrap();
