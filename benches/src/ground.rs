@@ -74,6 +74,12 @@ impl Ground {
         made().map_err(|e| eprintln!("left out: {kind:?} on a loop image: {e}")).ok()
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
     /// What the file system is called.
     #[must_use]
     pub fn file_system(&self) -> &'static str {

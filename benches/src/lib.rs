@@ -4,7 +4,9 @@
 //! that need something fresh each time. A system that the machine cannot run is left out, with a line that says why.
 
 pub mod ground;
+pub mod image;
 pub mod mounts;
+pub mod rounds;
 pub mod system;
 pub mod timing;
 
