@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
-use stratafs_oci::compress::{Compression, decode, detect, encode, pipelined};
+use stratafs_oci::compress::{Compression, decode, detect, encode};
 use stratafs_oci::{Error, ErrorKind, Limits};
 
 /// So many bytes, compressible but not all the same.
@@ -281,54 +281,5 @@ fn an_output_that_fails_fails_the_encoder() {
         let finished = encoder.finish();
         assert_eq!(failed.expect_err("full").raw_os_error(), Some(28), "{compression:?}");
         assert!(compression == Compression::Gzip || finished.is_err());
-    }
-}
-
-#[test]
-fn reading_ahead_gives_the_same_bytes() {
-    for len in [0, 1, (256 << 10) - 1, 256 << 10, 5 << 20] {
-        let bytes = sample(len);
-        let mut out = Vec::new();
-        pipelined(io::Cursor::new(bytes.clone())).unwrap().read_to_end(&mut out).unwrap();
-        assert!(out == bytes, "{len}");
-    }
-}
-
-#[test]
-fn reading_ahead_carries_errors_in_their_place_and_panics_as_errors() {
-    let bytes = sample(300 << 10);
-    let mut reader = pipelined(Failing(bytes.clone(), 0)).unwrap();
-    let mut out = Vec::new();
-    let error = ours(reader.read_to_end(&mut out).expect_err("the source fails"));
-    assert_eq!(error.operation(), "read blob");
-    assert!(out == bytes, "what came before the error");
-    assert!(reader.read(&mut [0; 1]).is_err(), "no end after an error");
-
-    struct Panics;
-    impl Read for Panics {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            panic!("on purpose");
-        }
-    }
-    assert!(pipelined(Panics).unwrap().read(&mut [0; 1]).is_err());
-}
-
-#[test]
-fn reading_ahead_ends_with_its_reader() {
-    use std::sync::Arc;
-    struct Endless(#[allow(dead_code, reason = "its life is what counts")] Arc<()>);
-    impl Read for Endless {
-        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            Ok(buf.len())
-        }
-    }
-    let alive = Arc::new(());
-    let mut reader = pipelined(Endless(Arc::clone(&alive))).unwrap();
-    reader.read_exact(&mut [0; 1000]).unwrap();
-    drop(reader);
-    let start = std::time::Instant::now();
-    while Arc::strong_count(&alive) > 1 {
-        assert!(start.elapsed().as_secs() < 10, "the thread goes on");
-        std::thread::yield_now();
     }
 }

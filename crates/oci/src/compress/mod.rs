@@ -1,7 +1,6 @@
 //! gzip and zstd around an archive: recognised by the first bytes, decoded within limits, encoded by several threads.
 //!
 //! * `decode`: a reader of what is inside. `encode`: a writer. `gzip`: one gzip member, compressed in blocks by threads.
-//! * `pipeline`: a reader that works ahead on a thread of its own.
 //!
 //! Invariants: what is decoded is bounded by [`Limits`](crate::Limits), and its end is only said when the input is
 //! complete and read to its end; what is encoded depends on the bytes alone, neither on the number of threads nor on how the
@@ -10,11 +9,9 @@
 mod decode;
 mod encode;
 mod gzip;
-mod pipeline;
 
 pub use decode::{Decoder, decode};
 pub use encode::{Encoder, encode};
-pub use pipeline::{Pipelined, pipelined};
 
 /// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
