@@ -273,6 +273,57 @@ fn hard_links_to_the_layer_itself() {
 }
 
 #[test]
+fn a_file_below_that_is_linked_to_keeps_all_its_names() {
+    let below = below(|b| {
+        let b =
+            b.dir("d", 0o755).dir("e", 0o700).file("d/f", "x").hard_link("g", "d/f").hard_link("e/h", "d/f");
+        b.file("other", "y")
+            .hard_link("e/other", "other")
+            .times("d/f", WHEN)
+            .times("d", WHEN)
+            .times("e", WHEN)
+    });
+    let all = "d /\nd/f \"x\"\ne / 0700\ne/h \"x\"\ng \"x\"\nnew \"x\"\n~ d/f = e/h = g = new";
+    assert_eq!(made_over(&[hard("new", "g")], &below), all);
+    assert_eq!(made_over(&[hard("new", "d/f"), hard("new", "e/h"), hard("new", "new")][..2], &below), all);
+    // A name of its own that it gets in the layer.
+    assert_eq!(made_over(&[hard("g", "d/f"), hard("new", "e/h")], &below), all);
+    // Who is known by a name that goes is copied again.
+    let gone = [hard("new", "g"), file("new", "own"), hard("b", "g")];
+    let text = made_over(&gone, &below);
+    assert!(text.contains("~ b = d/f = e/h = g") && text.contains("new \"own\""), "{text}");
+    let two = made_over(&[hard("new", "g"), hard("n2", "other")], &below);
+    assert!(two.contains("~ d/f = e/h = g = new") && two.contains("~ e/other = n2 = other"), "{two}");
+}
+
+#[test]
+fn what_the_layer_says_of_a_name_wins_over_a_link_to_it_in_any_order() {
+    let below = below(|b| {
+        let b = b.dir("d", 0o755).dir("e", 0o755).file("d/f", "x").hard_link("e/h", "d/f").file("one", "y");
+        b.times("d/f", WHEN).times("d", WHEN).times("e", WHEN).times("one", WHEN)
+    });
+    let whole = "d/f \"x\"\ne /\ne/h \"x\"\nnew \"x\"";
+    for (target, item, tree) in [
+        ("one", wh(".wh.one"), "new \"y\"\none !"),
+        ("d/f", wh("d/.wh.f"), "d /\nd/f !\ne /\ne/h \"x\"\nnew \"x\"\n~ e/h = new"),
+        ("e/h", wh("d/.wh.f"), "d /\nd/f !\ne /\ne/h \"x\"\nnew \"x\"\n~ e/h = new"),
+        ("d/f", wh(".wh.d"), "d !\ne /\ne/h \"x\"\nnew \"x\"\n~ e/h = new"),
+        ("d/f", wh("d/.wh..wh..opq"), "d ^\ne /\ne/h \"x\"\nnew \"x\"\n~ e/h = new"),
+        ("d/f", wh(".wh..wh..opq"), "^\nnew \"x\""),
+        ("d/f", file("e/h", "own"), "d /\nd/f \"x\"\ne /\ne/h \"own\"\nnew \"x\"\n~ d/f = new"),
+        ("d/f", null("d"), "d Char 1:3\ne /\ne/h \"x\"\nnew \"x\"\n~ e/h = new"),
+        ("d/f", dir("d"), &format!("d /\n{whole}\n~ d/f = e/h = new")),
+    ] {
+        let link = hard("new", target);
+        assert_eq!(made_over(&[link.clone(), item.clone()], &below), tree, "{:?} after", item.0.path);
+        // An own object in place of the target's directory must come after the link.
+        if item.0.path != b"d" || item.0.kind == EntryKind::Dir {
+            assert_eq!(made_over(&[item.clone(), link], &below), tree, "{:?} before", item.0.path);
+        }
+    }
+}
+
+#[test]
 fn hard_links_to_a_layer_below_copy_the_file_up() {
     let time = Time { secs: 77, nanos: 8 };
     let below = below(|b| {

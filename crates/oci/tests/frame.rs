@@ -296,8 +296,24 @@ fn a_file_that_was_copied_up_for_a_link_is_verified_too() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(
         (found[0].path.as_slice(), found[0].what.as_str()),
-        (&b"d/f"[..], "its content is not what it was")
+        (&b"h"[..], "its content is not what it was")
     );
+}
+
+#[test]
+fn a_name_that_such_a_file_keeps_is_missed_and_one_that_it_lost_is_found() {
+    let below = below(|b| b.dir("d", 0o755).file("d/f", "below").hard_link("d/g", "d/f"));
+    let bytes = archive(&[hard("h", "d/f"), wh("d/.wh.g")]);
+    let unpacked = unpack_over(&bytes, Some(&below)).unwrap();
+    let (dir, file) = (find(&unpacked.scratch, "d"), find(&unpacked.scratch, "d/f"));
+    let time = SetAttr::times_of(&dir.attr);
+    let at = |name: &'static [u8]| At { dir: &dir.node, name: Name::new(name).unwrap() };
+    unpacked.scratch.link(&file.node, at(b"g"), Over::Whiteout).unwrap();
+    unpacked.scratch.remove(&file.node, at(b"f"), Leave::Nothing).unwrap();
+    unpacked.scratch.set_attr(&dir.node, &time).unwrap();
+    let found = damages(&unpacked, &bytes);
+    let said: Vec<_> = found.iter().map(|d| (d.path.as_slice(), d.what.as_str())).collect();
+    assert_eq!(said, [(&b"d/f"[..], "it is missing"), (b"d/g", "it was a whiteout and is an object")]);
 }
 
 #[test]

@@ -224,6 +224,12 @@ impl<L: Layer, S: Scratch> Inode<L, S> {
         self.0.ino
     }
 
+    /// The lasting identity: no other object of the view that is there has it.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        self.0.id
+    }
+
     /// What the object is.
     #[must_use]
     pub fn kind(&self) -> Kind {

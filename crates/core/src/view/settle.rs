@@ -15,7 +15,7 @@ use crate::marks::{Mark, NlinkBase, Origin};
 use crate::name::NameBuf;
 use crate::scratch::Scratch;
 use crate::view::copy_up::Need;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A name that a lower object has in the merged view and not in the scratch.
 pub(crate) struct Sighting<L: Layer, S: Scratch> {
@@ -23,6 +23,8 @@ pub(crate) struct Sighting<L: Layer, S: Scratch> {
     pub name: NameBuf,
     /// The path from the root, without a leading slash.
     pub path: Vec<u8>,
+    /// The lower object.
+    pub id: FileId,
 }
 
 impl<L: Layer, S: Scratch> View<L, S> {
@@ -46,13 +48,28 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 wanted.insert(id);
             }
         }
-        for Sighting { dir, name, path } in self.names_below(&wanted)? {
+        for Sighting { dir, name, path, .. } in self.names_below(&wanted)? {
             self.name_in_scratch(&dir, &name).map_err(|e| e.about(&path))?;
         }
         for (origin, hit) in &entries {
             self.drop_from_index(scratch, origin, hit)?;
         }
         Ok(())
+    }
+
+    /// All names of objects that are in the layers alone: which of `inodes`, and the path from the root without a leading
+    /// slash, sorted by path. One walk through the whole view, however many they are.
+    ///
+    /// # Errors
+    /// What the backends say.
+    pub fn names_of(&self, inodes: &[Inode<L, S>]) -> Result<Vec<(usize, Vec<u8>)>> {
+        let lower = |inode: &Inode<L, S>| inode.lowers().first().map(|top| top.attr.id);
+        let which: HashMap<_, _> =
+            inodes.iter().enumerate().filter_map(|(at, inode)| Some((lower(inode)?, at))).collect();
+        let found = self.names_below(&which.keys().copied().collect())?.into_iter();
+        let mut names: Vec<_> = found.filter_map(|seen| Some((*which.get(&seen.id)?, seen.path))).collect();
+        names.sort_by(|(_, a), (_, b)| a.cmp(b));
+        Ok(names)
     }
 
     fn name_in_scratch(&self, dir: &Inode<L, S>, name: &NameBuf) -> Result<()> {
@@ -96,9 +113,9 @@ impl<L: Layer, S: Scratch> View<L, S> {
                 }
                 let from_layer = dir.lowers().get(entry.source.wrapping_sub(usize::from(dir.is_upper())));
                 let id = from_layer.map(|lower| FileId { dev: lower.attr.id.dev, ino: entry.ino });
-                if id.is_some_and(|id| wanted.contains(&id)) {
+                if let Some(id) = id.filter(|id| wanted.contains(id)) {
                     let (name, path) = (entry.name.to_buf(), join(&path, entry.name));
-                    found.push(Sighting { dir: dir.clone(), name, path });
+                    found.push(Sighting { dir: dir.clone(), name, path, id });
                 }
             }
         }

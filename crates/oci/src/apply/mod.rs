@@ -11,13 +11,15 @@
 //! | anything else | says nothing | directory: error; anything else: replaces it |
 //!
 //! * `path`: which paths there are. `place`: where they lead. `below`: the layers below, when they are needed.
-//! * `put`: over what stands there. `content`: bytes. `source`: decoding and hashing at the same time.
+//! * `put`: over what stands there. `content`: bytes. `links`: further names. `source`: decoding and hashing at the same
+//!   time.
 //!
 //! Invariants: every name reaches the scratch as one checked component in a directory node of the scratch, so nothing
-//! outside can be touched; memory does not grow with the archive; the tree is that of the archive or the call fails.
+//! outside can be touched; memory grows with the archive only by what `links` keeps; the tree is that of the archive or the call fails.
 
 mod below;
 mod content;
+mod links;
 mod options;
 mod path;
 mod place;
@@ -32,13 +34,13 @@ use crate::frame::{Content, FrameTap, FrameWriter, Made};
 use crate::tar::{Entry, EntryKind, Reader};
 use crate::{Digest, Error, ErrorKind, Limits, Progress, Result};
 use below::Described;
-use place::{Places, Target};
+use links::Copies;
+use place::Places;
 use put::{opaque_dir, redress, replace};
 use std::io::Read;
 use stratafs_core::error::errno;
 use stratafs_core::{
-    Access, At, Attr, Caller, Device, Found, Inode, Kind, Layer, Mark, Name, NameBuf, Over, ReadAt, Scratch,
-    Seed, View, Whole, WriteAt,
+    At, Attr, Device, Found, Kind, Layer, Mark, Name, Over, ReadAt, Scratch, Seed, View, Whole,
 };
 
 /// What errors say was done.
@@ -70,6 +72,7 @@ pub fn apply<S: Scratch, L: Layer, B: Scratch>(
         let mut run = Run {
             reader,
             places: Places::new(into, below)?,
+            copies: Copies::new(),
             limits: &options.limits,
             rules,
             progress,
@@ -114,6 +117,7 @@ struct Counted {
 struct Run<'a, R, S: Scratch, L: Layer, B: Scratch> {
     reader: Reader<R, FrameTap>,
     places: Places<'a, S, L, B>,
+    copies: Copies<L, B>,
     limits: &'a Limits,
     rules: Rules,
     progress: &'a dyn Progress,
@@ -133,6 +137,7 @@ impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
             self.one(&entry).map_err(|e| e.asked(OPERATION, &entry.path))?;
             self.entries += 1;
         }
+        self.names_below()?;
         self.places.finish()
     }
 
@@ -164,16 +169,22 @@ impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
     /// Tells the frame where an entry went that has these names in the archive, and what was made for it. Before
     /// anything of the entry's own is done.
     fn note(&mut self, dir: &[Name<'_>], name: Option<Name<'_>>, target: Option<&[u8]>) -> Result<()> {
-        let made = self.places.take_made();
+        self.note_made()?;
         let Some(frame) = &mut self.reader.tap_mut().0 else { return Ok(()) };
-        for (path, described) in made {
-            let Described { attr, target, xattrs } = described;
-            frame.made(self.entries, &Made::new(path, &attr, target, xattrs))?;
-        }
         let path = self.places.path(name);
         let said = dir.iter().chain(&name).map(Name::as_bytes).collect::<Vec<_>>().join(&b'/');
         let elsewhere = (path != said).then_some(path.as_slice());
         frame.entry(self.entries, elsewhere, target)
+    }
+
+    /// Tells the frame what was made for want of an entry.
+    fn note_made(&mut self) -> Result<()> {
+        let made = self.places.take_made();
+        let Some(frame) = &mut self.reader.tap_mut().0 else { return Ok(()) };
+        for (path, Described { attr, target, xattrs }) in made {
+            frame.made(self.entries, &Made::new(path, &attr, target, xattrs))?;
+        }
+        Ok(())
     }
 
     fn root(&mut self, entry: &Entry) -> Result<()> {
@@ -304,9 +315,10 @@ impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
         }
     }
 
-    /// Keeps the content of an earlier entry, which is about to be replaced, for the frame.
+    /// An earlier entry is about to be replaced: its content is kept for the frame.
     fn save(&mut self, node: &S::Node, attr: &Attr, name: Name<'_>) -> Result<()> {
         let path = self.places.path(Some(name));
+        self.copies.forget(&path);
         let scratch = self.places.scratch;
         match &mut self.reader.tap_mut().0 {
             Some(frame) if attr.kind == Kind::File && attr.size > 0 => {
@@ -314,103 +326,6 @@ impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn hard_link(&mut self, dir: &[Name<'_>], name: Name<'_>, target: &[u8]) -> Result<()> {
-        let target_names = path::components(target, self.limits).map_err(|e| {
-            let why = format!("the target of the hard link, \"{}\", cannot be: {e}", target.escape_ascii());
-            Error::new(e.kind(), OPERATION).because(why)
-        })?;
-        let (node, own) = match self.places.find(&target_names)? {
-            Target::Own(hit, path) => {
-                if hit.attr.is_dir() {
-                    return Err(Error::new(ErrorKind::NotPermitted, OPERATION)
-                        .because("a directory cannot have a second name"));
-                }
-                (hit.node, path)
-            }
-            Target::Below(inode, path) => (self.copy_up(&inode, &path)?, path),
-            Target::Missing => {
-                return Err(Error::new(ErrorKind::NotFound, OPERATION).because(format!(
-                    "it is a hard link to \"{}\", which neither an earlier entry of the layer nor a layer below has",
-                    target.escape_ascii()
-                )));
-            }
-        };
-        self.places.enter(dir)?;
-        let own = own.iter().map(NameBuf::as_bytes).collect::<Vec<_>>().join(&b'/');
-        if self.places.path(Some(name)) == own {
-            return Err(Error::new(ErrorKind::InvalidInput, OPERATION).because("it is a hard link to itself"));
-        }
-        let told = (own != target).then_some(own.as_slice());
-        self.note(dir, Some(name), told)?;
-        let scratch = self.places.scratch;
-        let at = At { dir: self.places.here(), name };
-        match scratch.link(&node, at, Over::Nothing) {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                let over = match scratch.lookup(at.dir, name)? {
-                    Found::Whiteout => Over::Whiteout,
-                    Found::Node(hit) if hit.attr.is_dir() => return Err(is_a_directory()),
-                    Found::Node(hit) if hit.attr.id == scratch.attr(&node)?.id => return Ok(()),
-                    Found::Node(hit) => {
-                        self.save(&hit.node, &hit.attr, name)?;
-                        Over::Object
-                    }
-                    Found::Absent => return Err(e),
-                };
-                self.places.forget_way();
-                let at = At { dir: self.places.here(), name };
-                scratch.link(&node, at, over)?;
-            }
-            done => drop(done?),
-        }
-        self.places.touched();
-        Ok(())
-    }
-
-    /// Copies an object of the layers below into the layer, under its own name, as link(2) through overlayfs would.
-    fn copy_up(&mut self, inode: &Inode<L, B>, path: &[NameBuf]) -> Result<S::Node> {
-        if inode.is_dir() {
-            return Err(Error::new(ErrorKind::NotPermitted, OPERATION)
-                .because("a directory of the layers below cannot have a second name"));
-        }
-        let missing = || Error::new(ErrorKind::NotFound, OPERATION);
-        let (Some((last, dirs)), Some(described)) = (path.split_last(), self.places.below.describe(inode)?)
-        else {
-            return Err(missing());
-        };
-        let dirs: Vec<_> = dirs.iter().map(NameBuf::as_name).collect();
-        self.places.enter(&dirs)?;
-        let Described { attr, target, xattrs } = described;
-        let Attr { kind, mode, uid, gid, rdev, mtime, size, .. } = attr;
-        let whole =
-            Whole { seed: Seed { kind, mode, uid, gid, rdev, target: &target }, mtime, xattrs: &xattrs };
-        let view = self.places.below.view()?.ok_or_else(missing)?;
-        let mut crc = 0;
-        let framed = self.reader.tap_mut().0.is_some();
-        let mut fill = |file: &S::File| {
-            let from = view.open(inode, Access::read(), &Caller::root())?;
-            from.with_file(|from| file.fill(from, size))?;
-            if framed {
-                crc = crc_of(file, size)?;
-            }
-            Ok(())
-        };
-        let at = At { dir: self.places.here(), name: last.as_name() };
-        let node = match self.places.scratch.put(at, &whole, &mut fill) {
-            // The layer deletes it; a name that is there says more.
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                replace(self.places.scratch, at, &whole, Over::Whiteout, &mut fill)?
-            }
-            done => done?,
-        };
-        self.places.touched();
-        let mut made = Made::new(self.places.path(Some(last.as_name())), &attr, target, xattrs);
-        made.crc = crc;
-        if let Some(frame) = &mut self.reader.tap_mut().0 {
-            frame.made(self.entries, &made)?;
-        }
-        Ok(node)
     }
 }
 

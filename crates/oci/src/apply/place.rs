@@ -336,6 +336,22 @@ impl<'a, S: Scratch, L: Layer, B: Scratch> Places<'a, S, L, B> {
         Err(Error::new(ErrorKind::NotPermitted, OPERATION).because("a directory cannot have a second name"))
     }
 
+    /// Whether the layer leaves a name of the layers below as it is: it has nothing there and hides nothing on the way.
+    pub(super) fn leaves(&self, names: &[Name<'_>]) -> Result<bool> {
+        let mut hit = self.scratch.root()?;
+        for name in names {
+            if !hit.attr.is_dir() || hit.marks.opaque {
+                return Ok(false);
+            }
+            hit = match self.scratch.lookup(&hit.node, *name)? {
+                Found::Node(hit) => hit,
+                Found::Absent => return Ok(true),
+                Found::Whiteout => return Ok(false),
+            };
+        }
+        Ok(false)
+    }
+
     /// As [`Places::ask_below`], for a walk.
     fn walk_below(&self, walked: &mut [Step<S::Node, L, B>]) -> Result<()> {
         let mut above: Option<&Known<L, B>> = None;

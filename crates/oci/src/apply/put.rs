@@ -11,13 +11,22 @@ pub(super) fn replace<S: Scratch>(
     over: Over,
     fill: &mut dyn FnMut(&S::File) -> Result<()>,
 ) -> Result<S::Node> {
+    scratch.publish(staged(scratch, whole, fill)?, at, over)
+}
+
+/// Makes an object with everything but a name.
+pub(super) fn staged<S: Scratch>(
+    scratch: &S,
+    whole: &Whole<'_>,
+    fill: &mut dyn FnMut(&S::File) -> Result<()>,
+) -> Result<S::Staged> {
     let staged = scratch.stage(&whole.seed)?;
     let node = scratch.staged(&staged);
     if whole.seed.kind == Kind::File {
         fill(&scratch.open_write(node)?)?;
     }
     dress(scratch, node, whole)?;
-    scratch.publish(staged, at, over)
+    Ok(staged)
 }
 
 /// Makes a directory that hides what is below, over a whiteout.

@@ -83,6 +83,8 @@ impl Expected {
                 self.put(path, kind_of(&entry.kind).unwrap_or(Kind::File), nth);
                 Some(nth)
             }
+            // What it links to was made under its name.
+            Event::Link(path, target) if path == target => None,
             Event::Link(path, target) => {
                 let Some(Is::Other { source }) = self.get(target) else { return None };
                 self.unname(path);

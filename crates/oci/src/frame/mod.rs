@@ -5,7 +5,7 @@
 //! end and what follows it), and contents by the path in the tree, with size, extents and CRC-32. Beside them stands
 //! what the archive alone does not tell: where an entry went whose path leads through links (`place`), objects that no
 //! entry stands for, such as directories that the archive lacks and files that were copied up for a hard link (`made`),
-//! and contents that a later entry of the archive replaced (`saved`), up to [`SAVED_MAX`] bytes for a layer.
+//! names that such a file keeps (`linked`), and contents that a later entry of the archive replaced (`saved`), up to [`SAVED_MAX`] bytes for a layer.
 //! Past that the frame says so: the layer is checked as before, but the archive cannot be put together again.
 //!
 //! Invariants: a record about an entry comes before the last byte of its header; what is damaged is an error of kind

@@ -117,7 +117,7 @@ fn look(frame: impl Read) -> Result<Scan> {
                 bytes = add(bytes, content.stored)?;
                 contents += 1;
             }
-            Record::Place { .. } | Record::Made { .. } => {}
+            Record::Place { .. } | Record::Made { .. } | Record::Linked { .. } => {}
             Record::Saved { path, len } => {
                 kept = add(kept, len.unwrap_or(0))?;
                 if kept > SAVED_MAX || saved.len() == SAVED_COUNT_MAX {

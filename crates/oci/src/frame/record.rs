@@ -18,6 +18,7 @@ const CONTENT: u8 = 2;
 const PLACE: u8 = 3;
 const MADE: u8 = 4;
 const SAVED: u8 = 5;
+const LINKED: u8 = 6;
 
 /// The content of a regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,10 +68,16 @@ pub(super) enum Record {
         path: Option<Vec<u8>>,
         target: Option<Vec<u8>>,
     },
-    /// Made for entry `entry`.
+    /// Made for entry `entry`, or, where there is none of that number, for links when the archive was over.
     Made {
         entry: u64,
         made: Made,
+    },
+    /// When the archive of `entry` entries was over, an object at `target` was given the name `path`, for which there is no entry.
+    Linked {
+        entry: u64,
+        path: Vec<u8>,
+        target: Vec<u8>,
     },
     /// What the last content of this path was, before the path became something else: so many bytes follow, or it is
     /// not known any more.
@@ -142,6 +149,12 @@ impl Out {
                 self.0.push(MADE);
                 self.number(*entry);
                 self.made(made);
+            }
+            Record::Linked { entry, path, target } => {
+                self.0.push(LINKED);
+                self.number(*entry);
+                self.bytes(path);
+                self.bytes(target);
             }
             Record::Saved { path, len } => {
                 self.0.push(SAVED);
@@ -286,6 +299,7 @@ impl<R: Read> In<R> {
                 Record::Place { entry: self.number()?, path: self.optional()?, target: self.optional()? }
             }
             MADE => Record::Made { entry: self.number()?, made: self.made()? },
+            LINKED => Record::Linked { entry: self.number()?, path: self.bytes()?, target: self.bytes()? },
             SAVED => {
                 let (path, known, len) = (self.bytes()?, self.flag()?, self.number()?);
                 Record::Saved { path, len: known.then_some(len) }
@@ -359,6 +373,7 @@ mod tests {
             Record::Place { entry: 300, path: Some(b"x".to_vec()), target: None },
             Record::Place { entry: 0, path: None, target: Some(Vec::new()) },
             Record::Made { entry: 1, made },
+            Record::Linked { entry: 2, path: b"x".to_vec(), target: b"y".to_vec() },
             Record::Saved { path: b"s".to_vec(), len: None },
             Record::Saved { path: b"s".to_vec(), len: Some(9) },
             Record::End(12345),

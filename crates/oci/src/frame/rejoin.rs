@@ -40,6 +40,8 @@ pub(super) struct Heard {
 pub(super) enum Note {
     Place(Option<Vec<u8>>, Option<Vec<u8>>),
     Made(Made),
+    /// A further name, and one that the object has already.
+    Linked(Vec<u8>, Vec<u8>),
 }
 
 /// How contents are read.
@@ -150,6 +152,10 @@ impl<'t, F: Read, L: Layer> Rejoined<'t, F, L> {
             }
             Record::Made { entry, made } => {
                 self.hear(entry, Note::Made(made));
+                Now::Record
+            }
+            Record::Linked { entry, path, target } => {
+                self.hear(entry, Note::Linked(path, target));
                 Now::Record
             }
             Record::End(_) => Now::Over,

@@ -14,7 +14,7 @@ pub(super) enum Event<'e> {
     Made(&'e Made),
     /// An entry that is no hard link is at this path; the empty one is the root.
     Entry(&'e Entry, &'e [u8]),
-    /// A path is one more name of another.
+    /// A path is one more name of another, or the only one of what was made for it.
     Link(&'e [u8], &'e [u8]),
     Whiteout(&'e [u8]),
     /// The directory hides what is below.
@@ -31,21 +31,30 @@ pub(super) fn replay(
     let mut reader: Reader<_, NoTap> = Reader::new(archive, limits);
     let mut nth = 0;
     while let Some(entry) = reader.next()? {
-        let (mut place, mut resolved) = (None, None);
-        loop {
-            let mut notes = heard.notes.borrow_mut();
-            let Some((_, note)) = notes.pop_front_if(|(of, _)| *of <= nth) else { break };
-            drop(notes);
-            match note {
-                Note::Made(made) => each(nth, Event::Made(&made))?,
-                Note::Place(path, target) => (place, resolved) = (path, target),
-            }
-        }
+        let [place, resolved] = notes(heard, nth, &mut each)?;
         one(&entry, nth, place, resolved, limits, &mut each)
             .map_err(|e| corrupt(e.to_string()).about(&entry.path))?;
         nth += 1;
     }
-    Ok(())
+    notes(heard, nth, &mut each).map(drop)
+}
+
+/// Tells what was done for an entry, or after the last one; gives where it went and where its target is.
+fn notes(
+    heard: &Heard,
+    nth: u64,
+    each: &mut impl FnMut(u64, Event<'_>) -> Result<()>,
+) -> Result<[Option<Vec<u8>>; 2]> {
+    let mut went = [None, None];
+    loop {
+        let note = heard.notes.borrow_mut().pop_front_if(|(of, _)| *of <= nth);
+        match note {
+            None => return Ok(went),
+            Some((_, Note::Made(made))) => each(nth, Event::Made(&made))?,
+            Some((_, Note::Linked(path, target))) => each(nth, Event::Link(&path, &target))?,
+            Some((_, Note::Place(path, target))) => went = [path, target],
+        }
+    }
 }
 
 fn one(

@@ -99,6 +99,12 @@ impl FrameWriter {
         self.compress(PIECE)
     }
 
+    /// After the last of `entries` entries an object was given a name that has no entry.
+    pub(crate) fn linked(&mut self, entries: u64, path: &[u8], target: &[u8]) -> Result<()> {
+        self.ready.record(&Record::Linked { entry: entries, path: path.to_vec(), target: target.to_vec() });
+        self.compress(PIECE)
+    }
+
     /// The content of the entry was read.
     pub(crate) fn content(&mut self, content: &Content) -> Result<()> {
         self.release()?;

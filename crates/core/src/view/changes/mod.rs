@@ -448,7 +448,7 @@ impl<L: Layer, S: Scratch> Walk<'_, L, S> {
             }
         }
         let reported: BTreeSet<Vec<u8>> = self.out.iter().map(|change| change.path.clone()).collect();
-        for Sighting { dir, name, path } in self.view.names_below(&wanted)? {
+        for Sighting { dir, name, path, .. } in self.view.names_below(&wanted)? {
             if reported.contains(&path) {
                 continue;
             }
