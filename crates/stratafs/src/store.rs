@@ -29,6 +29,7 @@ mod lock;
 mod name;
 mod references;
 mod remove;
+mod repair;
 mod review;
 mod scratch;
 mod settle;

@@ -8,7 +8,7 @@ use images_made::*;
 use std::fs;
 use std::num::NonZero;
 use stratafs::ErrorKind;
-use stratafs::oci::Digest;
+use stratafs::oci::{Digest, Progress};
 use stratafs::store::{ImageRecord, ImportOptions, LayerKey, Store};
 
 fn three_layers() -> Vec<Vec<u8>> {
@@ -306,4 +306,38 @@ fn a_decompression_bomb_ends_at_the_limit() {
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert!(bed.names("layers").is_empty() && bed.names("trash").is_empty());
     }
+}
+
+/// Dies in the first layer that it hears of, when the other layer waits for it.
+struct Dies;
+
+impl Progress for Dies {
+    fn advance(&self, what: &str, _: u64) {
+        if what == Digest::of(&lower()).to_string() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            panic!("as the test wants");
+        }
+    }
+}
+
+fn lower() -> Vec<u8> {
+    layer(&[("a", "a"), ("b", "=a")])
+}
+
+#[test]
+fn nobody_waits_for_a_layer_whose_thread_died() {
+    let bed = Bed::new();
+    // The second asks for the first at once.
+    let path = bed.layout("layout", &image("i", &[lower(), layer(&[("c", "=a")])]));
+    let (said, heard) = std::sync::mpsc::channel();
+    let store = bed.store.clone();
+    let importer = std::thread::spawn(move || {
+        let options = ImportOptions { threads: NonZero::new(2), ..ImportOptions::default() };
+        let imported = std::panic::catch_unwind(|| store.import(&path, &options, &Dies).map(drop));
+        said.send(matches!(imported, Err(_) | Ok(Err(_)))).unwrap();
+    });
+    assert!(heard.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for ever"));
+    importer.join().unwrap();
+    assert!(bed.names("trash").is_empty());
+    bed.import(&bed.path("layout")).unwrap();
 }

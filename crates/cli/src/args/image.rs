@@ -63,6 +63,9 @@ pub struct Import {
     /// Of an image for several systems, take this one [default: the host's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
+    /// Read layers that are stored already too, and replace those that are damaged
+    #[arg(long)]
+    pub verify: bool,
     /// Print what happens as one JSON object a line
     #[arg(long)]
     pub json: bool,

@@ -136,7 +136,7 @@ fn problem(damage: &LayerDamage) -> (String, Problem) {
         LayerSource::Layer(key) => {
             let advice = match users.as_str() {
                 "" => "nothing uses it: `strata gc` removes it".to_owned(),
-                _ => format!("remove what uses it ({users}), `strata gc`, and import it again"),
+                _ => format!("import the image again with --verify to repair it (used by {users})"),
             };
             (key.to_string(), advice)
         }

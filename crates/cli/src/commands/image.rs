@@ -8,6 +8,7 @@ use crate::text::{JsonPath, harmless, shown, shown_path, size_text, time_text, u
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use stratafs::ErrorKind;
@@ -135,13 +136,22 @@ fn import(store: &Store, asked: Import) -> Outcome {
         return Err(Failure::usage("standard input is a terminal: name a file, or use a pipe"));
     }
     let watch = Watch::new(asked.json);
-    let options = ImportOptions { name: asked.name, platform: asked.platform, ..ImportOptions::default() };
+    let options = ImportOptions {
+        name: asked.name,
+        platform: asked.platform,
+        verify: asked.verify,
+        ..ImportOptions::default()
+    };
     let images = watch.run(|watch| {
         if standard {
             crate::stdin::give_up_when(watch.interrupted())
                 .map_err(|e| Failure::new(format!("standard input: {e}")))?;
         }
-        Ok(store.import(&asked.from, &options, watch)?)
+        store.import(&asked.from, &options, watch).map_err(|e| match options.name {
+            // Of an archive that says nothing, and a file whose own name cannot be one.
+            None if e.kind() == ErrorKind::InvalidInput => Failure::new(format!("{}; --name NAME", Failure::from(e).message)),
+            _ => Failure::from(e),
+        })
     })?;
     let images: Vec<_> = images.iter().map(|record| describe(store, record)).collect();
     watch.result(&serde_json::json!({ "images": images }), || tell(&images))?;
@@ -306,10 +316,24 @@ fn export(store: &Store, asked: &ExportImage) -> Outcome {
     let images = asked.images.iter().map(|image| store.find_image(image)).collect::<Result<Vec<_>, _>>()?;
     let options = ExportOptions { compression: asked.compression.into(), threads: None };
     let spool = std::env::temp_dir();
-    let target = match (standard, asked.dir) {
-        (true, _) => Target::Stream { out: Box::new(std::io::stdout()), spool: &spool },
-        (_, true) => Target::Directory(&asked.output),
-        (_, false) => Target::File { path: &asked.output, replace: asked.force },
+    let path = shown_path(&asked.output);
+    let kind = fs::metadata(&asked.output).map(|meta| meta.file_type()).ok();
+    let target = match (standard, asked.dir, kind) {
+        (true, ..) => Target::Stream { out: Box::new(std::io::stdout()), spool: &spool },
+        (_, true, Some(kind)) if !kind.is_dir() => {
+            return Err(Failure::new(format!("{path}: exists and is no directory, as --dir needs one")));
+        }
+        (_, true, _) => Target::Directory(&asked.output),
+        (_, false, Some(kind)) if kind.is_dir() => {
+            return Err(Failure::new(format!("{path}: is a directory; --dir writes a layout into it")));
+        }
+        // A device or pipe that is there already is written in place.
+        (_, false, Some(kind)) if !kind.is_file() => {
+            let out = File::options().write(true).open(&asked.output);
+            let out = out.map_err(|e| Failure::new(format!("{path}: {e}")))?;
+            Target::Stream { out: Box::new(out), spool: &spool }
+        }
+        (_, false, _) => Target::File { path: &asked.output, replace: asked.force },
     };
     let watch = Watch::new(asked.json);
     let exported = watch.run(|watch| {
@@ -331,7 +355,6 @@ fn export(store: &Store, asked: &ExportImage) -> Outcome {
         }
         if !standard {
             let names: Vec<_> = images.iter().map(|image| image.name.to_string()).collect();
-            let path = shown_path(&asked.output);
             writeln!(std::io::stdout().lock(), "{path}: {}", names.join(", "))?;
         }
         Ok(())

@@ -124,7 +124,8 @@ impl Users {
     }
 }
 
-fn verify(layer: &PinnedLayer) -> Result<Vec<frame::Damage>> {
+/// Compares a layer with its frame.
+pub(super) fn verify(layer: &PinnedLayer) -> Result<Vec<frame::Damage>> {
     let diff_id = layer.record().facts.diff_id;
     frame::verify(layer.open_frame()?, &layer.open()?, &diff_id, &Limits::default())
 }

@@ -2,11 +2,12 @@
 //! of the kernel's overlayfs) and `frame` (what its archive has besides the content of files, see
 //! [`crate::oci`]).
 //!
-//! Invariants: a layer is complete and on disk before it has its name, and never changes afterwards; whoever is about
-//! to refer to it holds a shared lock on its `layer.json` (a pin) until the reference is written, and gc, which takes
-//! that lock exclusively, leaves it alone.
+//! Invariants: a layer is complete and on disk before it has its name, and never changes afterwards, but that a damaged
+//! one may be replaced as a whole (see `repair.rs`); whoever is about to refer to it holds a shared lock on its
+//! `layer.json` (a pin) until the reference is written, and gc, which takes that lock exclusively, leaves it alone.
 
 use super::lock::Locked;
+use super::repair::{Standing, standing};
 use super::{Building, Store, at, disk, file, make_private, must_be_dir, sync_dir};
 use crate::oci::Digest;
 use crate::{
@@ -16,7 +17,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -138,7 +139,7 @@ struct Version {
 }
 
 impl LayerRecord {
-    fn parse(text: &[u8], path: &Path) -> Result<Self> {
+    pub(super) fn parse(text: &[u8], path: &Path) -> Result<Self> {
         const OPERATION: &str = "read layer";
         let corrupt = |why: String| file::corrupt(path, OPERATION, why);
         let not_one = |e: serde_json::Error| corrupt(format!("not the record of a layer: {e}"));
@@ -189,9 +190,9 @@ impl LayerRecord {
 #[derive(Debug)]
 pub struct PinnedLayer {
     key: LayerKey,
-    dir: PathBuf,
-    record: LayerRecord,
-    _lock: Locked,
+    pub(super) dir: PathBuf,
+    pub(super) record: LayerRecord,
+    pub(super) lock: Locked,
 }
 
 impl PinnedLayer {
@@ -246,8 +247,8 @@ impl PinnedLayer {
 /// A layer that is being made: nobody sees it, and it goes when this is dropped.
 #[derive(Debug)]
 pub struct StagedLayer {
-    building: Building,
-    layers: PathBuf,
+    pub(super) building: Building,
+    pub(super) store: Store,
 }
 
 impl StagedLayer {
@@ -266,11 +267,16 @@ impl StagedLayer {
     }
 
     /// Makes everything durable and gives the layer its name. When another process was faster, that one's is given
-    /// and this one goes.
+    /// and this one goes, unless that one cannot be used: then this one takes its place.
     ///
     /// # Errors
     /// `InvalidInput` when no frame was written; what the host says. Nothing is left of it then.
     pub fn publish(self, key: LayerKey, facts: LayerFacts) -> Result<PinnedLayer> {
+        self.publish_over(key, facts, false)
+    }
+
+    /// As [`StagedLayer::publish`]; with `verify` one that is stored already is good only if it is what its frame says.
+    pub(super) fn publish_over(self, key: LayerKey, facts: LayerFacts, verify: bool) -> Result<PinnedLayer> {
         let (tree, frame) = (self.path(TREE), self.path(FRAME));
         let scratch = self.scratch()?;
         let (namespace, stashed) = (scratch.namespace(), scratch.stashes_ownership());
@@ -297,23 +303,31 @@ impl StagedLayer {
         // From its first moment on it is pinned.
         let lock = File::open(&path).map_err(at(&path, "lock layer"))?;
         lock.lock_shared().map_err(at(&path, "lock layer"))?;
-        let lock = Locked(lock);
-        let dir = self.layers.join(key.to_string());
+        let mut pinned =
+            PinnedLayer { key, dir: self.store.layers().join(key.to_string()), record, lock: Locked(lock) };
         for _ in 0..TRIES {
-            match rustix::fs::renameat_with(CWD, &self.building.0, CWD, &dir, RenameFlags::NOREPLACE) {
+            let (from, to) = (&self.building.0, &pinned.dir);
+            match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
                 Ok(()) => {
-                    sync_dir(&self.layers)?;
-                    return Ok(PinnedLayer { key, dir, record, _lock: lock });
+                    sync_dir(&self.store.layers())?;
+                    return Ok(pinned);
                 }
-                Err(Errno::EXIST) => {
-                    if let Some(other) = pin(&self.layers, key)? {
-                        return Ok(other);
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(at(&pinned.dir, "store layer")(e.into())),
+            }
+            match standing(&self.store, key, &pinned.record.facts.diff_id, verify)? {
+                Standing::Nothing => {}
+                Standing::Usable(other) => return Ok(other),
+                Standing::Damaged(which) => {
+                    if self.replace(&mut pinned, which)? {
+                        self.building.leave();
+                        sync_dir(&self.store.layers())?;
+                        return Ok(pinned);
                     }
                 }
-                Err(e) => return Err(at(&dir, "store layer")(e.into())),
             }
         }
-        Err(unsteady(&dir))
+        Err(unsteady(&pinned.dir))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -365,9 +379,24 @@ fn pin(layers: &Path, key: LayerKey) -> Result<Option<PinnedLayer>> {
         }
         let record = LayerRecord::parse(&file::content(&lock.0, &path, OPERATION)?, &path)?;
         must_be_dir(&dir.join(TREE))?;
-        return Ok(Some(PinnedLayer { key, dir, record, _lock: lock }));
+        return Ok(Some(PinnedLayer { key, dir, record, lock }));
     }
     Err(unsteady(&dir))
+}
+
+/// Holds the layer at `dir` as a pin does, good or damaged, as far as it can be held.
+pub(super) fn hold(dir: &Path) -> Option<Locked> {
+    let lock = file::open(&dir.join(RECORD), "open layer").ok()??;
+    lock.lock_shared().ok()?;
+    Some(Locked(lock))
+}
+
+/// True while somebody holds the layer at `dir`.
+pub(super) fn is_held(dir: &Path) -> bool {
+    let Ok(Some(lock)) = file::open(&dir.join(RECORD), "open layer") else { return false };
+    let held = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+    drop(Locked(lock));
+    held
 }
 
 impl Store {
@@ -389,7 +418,7 @@ impl Store {
         // What a root is like that nobody described.
         DirBuilder::new().mode(0o755).create(&tree).map_err(at(&tree, "create"))?;
         make_private(&building.0.join(WORK))?;
-        Ok(StagedLayer { building, layers: self.layers() })
+        Ok(StagedLayer { building, store: self.clone() })
     }
 
     /// The directory that is the layer `key`, whether it is there or not.

@@ -3,7 +3,7 @@
 //! by the kernel outlives its maker and counts as use as well.
 
 use super::lock::Locked;
-use super::{ContainerName, Record, scratch, settle};
+use super::{ContainerName, LayerSource, Record, layers, scratch, settle};
 use crate::{Error, ErrorKind, Result, mountinfo};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +21,8 @@ const SOURCE: &[u8] = b"strata:";
 pub struct Lease {
     /// Kept open for its lock.
     _lock: Locked,
+    /// Its layers: one that is replaced meanwhile stays until this use ends.
+    _layers: Vec<Locked>,
     record: Record,
 }
 
@@ -34,7 +36,11 @@ impl Lease {
         let record = Record::read(root, name, dir)?;
         scratch::finish_move(&record)?;
         settle::begin(&record)?;
-        Ok(Self { _lock: lock, record })
+        // Damaged or missing ones are for who opens them to name.
+        let stored =
+            record.config.layers.iter().filter(|layer| matches!(layer.source, LayerSource::Layer(_)));
+        let layers = stored.filter_map(|layer| layers::hold(layer.path.parent()?)).collect();
+        Ok(Self { _lock: lock, _layers: layers, record })
     }
 
     /// Makes a volatile or strict container durable after it was written to, by this library or a mount, and

@@ -2,7 +2,7 @@
 //! lock on the directory); all the rest is left over, and anybody may remove it.
 
 use super::lock::Locked;
-use super::{Store, at, disk, remove};
+use super::{Store, at, disk, layers, remove};
 use crate::Result;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -12,9 +12,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A directory in the trash that belongs to this process while it lives: nobody sweeps it away.
+/// A directory in the trash that belongs to this process while it lives: nobody sweeps it away. Its path, its lock, and
+/// whether it goes with this.
 #[derive(Debug)]
-pub(super) struct Building(pub(super) PathBuf, File);
+pub(super) struct Building(pub(super) PathBuf, File, bool);
 
 impl Building {
     /// A name that nobody has.
@@ -36,7 +37,7 @@ impl Building {
                     let held = dir.metadata().map_err(at(&path, "open"))?;
                     match fs::symlink_metadata(&path) {
                         Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
-                            return Ok(Self(path, dir));
+                            return Ok(Self(path, dir, true));
                         }
                         _ => continue,
                     }
@@ -48,10 +49,19 @@ impl Building {
     }
 }
 
+impl Building {
+    /// Leaves what is there now to who empties the trash.
+    pub(super) fn leave(mut self) {
+        self.2 = false;
+    }
+}
+
 impl Drop for Building {
     fn drop(&mut self) {
-        // Gone already after a success; after a failure the next sweep tries again.
-        let _ = discard(&self.0);
+        if self.2 {
+            // Gone already after a success; after a failure the next sweep tries again.
+            let _ = discard(&self.0);
+        }
         let _ = self.1.unlock();
     }
 }
@@ -105,7 +115,10 @@ impl Store {
                 // Its maker holds a lock on it while it lives.
                 Ok(dir) if dir.try_lock().is_ok() => {
                     let _lock = Locked(dir);
-                    each(&path, true)?;
+                    // A layer that was replaced, and that somebody still reads.
+                    if !layers::is_held(&path) {
+                        each(&path, true)?;
+                    }
                 }
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(Errno::NOTDIR | Errno::LOOP) => each(&path, false)?,

@@ -119,6 +119,7 @@ impl Store {
                     progress,
                     below: &below,
                     chain_below: base.chain_id(),
+                    verify: false,
                 };
                 progress.begin(&label, None);
                 let layer =
@@ -173,6 +174,7 @@ impl Store {
             progress,
             below: &|| Ok(None),
             chain_below: None,
+            verify: false,
         };
         progress.begin(&label, None);
         let (layer, _) = self.packed(&packing, |out| pack::flatten(tree.view(), out, progress))?;

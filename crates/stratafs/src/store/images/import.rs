@@ -25,6 +25,9 @@ pub struct ImportOptions {
     pub limits: Limits,
     /// Layers to unpack at a time; as many as there are processors unless said.
     pub threads: Option<NonZero<usize>>,
+    /// Layers that are stored already are read and compared with what they were; damaged ones are replaced. A container in
+    /// use meanwhile that wrote to a file with several names below keeps what it wrote under the name that it used only.
+    pub verify: bool,
 }
 
 /// An image whose layers are stored and held, and which has no record yet.
@@ -38,7 +41,9 @@ struct Ready {
 impl Store {
     /// Takes what is at `path` into the store: an image layout (directory or archive), a `docker save` archive, a layer
     /// archive or a directory with files; `-` is an archive on the standard input. An archive of several images gives
-    /// several, each under its names. What is stored already is not read again.
+    /// several, each under its names. What is stored already is not read again, unless [`ImportOptions::verify`] asks
+    /// for it; a layer without its record, tree or frame is made anew in any case. Containers that are in use go on with
+    /// the layers that they opened.
     ///
     /// Nothing is left of an import that failed but layers that were complete, which [`Store::gc`] removes. A layer or
     /// directory becomes an image of one layer whose configuration says nothing but the platform, so that the same
@@ -60,8 +65,13 @@ impl Store {
             limits: options.limits.clone(),
             platform: options.platform.clone(),
         };
-        let unpacking =
-            Unpacking { store: self, limits: &options.limits, progress, threads: options.threads };
+        let unpacking = Unpacking {
+            store: self,
+            limits: &options.limits,
+            progress,
+            threads: options.threads,
+            verify: options.verify,
+        };
         let ready = match open(path, &source)? {
             Input::Images(images) => self.images_of(path, images, options, &unpacking)?,
             Input::Layer(blob) => {
@@ -140,7 +150,7 @@ impl Store {
         with.progress.begin(&blob.label, Some(blob.size));
         let staged = self.stage_layer()?;
         let applied = read_blob(blob, &staged, &|| Ok(None), with.limits, with.progress, &blob.label)?;
-        let layer = publish(staged, &applied, applied.diff_id)?;
+        let layer = publish(staged, &applied, applied.diff_id, with.verify)?;
         with.progress.finish(&blob.label, None);
         Ok(layer)
     }
@@ -156,6 +166,7 @@ impl Store {
             progress: with.progress,
             below: &|| Ok(None),
             chain_below: None,
+            verify: with.verify,
         };
         let (layer, _) = self.packed(&packing, |out| pack::flatten(tree.view(), out, with.progress))?;
         with.progress.finish(&what, None);

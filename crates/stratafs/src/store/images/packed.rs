@@ -19,6 +19,8 @@ pub(super) struct Packing<'a> {
     pub(super) below: &'a dyn Fn() -> Result<Option<Below>>,
     /// Their chain id.
     pub(super) chain_below: Option<Digest>,
+    /// Whether one that is stored already is verified.
+    pub(super) verify: bool,
 }
 
 impl Store {
@@ -52,7 +54,7 @@ impl Store {
             return Err(Error::new(ErrorKind::Corrupt, "pack").in_layer(with.label).because(why));
         }
         let chain_id = Digest::chain(with.chain_below.as_ref(), &applied.diff_id);
-        Ok((publish(staged, &applied, chain_id)?, packed))
+        Ok((publish(staged, &applied, chain_id, with.verify)?, packed))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::oci::apply::{Applied, ApplyOptions, apply};
 use crate::oci::compress::decode;
 use crate::oci::source::LayerBlob;
 use crate::oci::{Digest, Limits, Progress};
+use crate::store::repair::{Standing, standing};
 use crate::store::{LayerFacts, LayerKey, PinnedLayer, StagedLayer, Store, at};
 use crate::{Config, DirLayer, DirScratch, Error, ErrorKind, Result, Stack, View};
 use std::fs::File;
@@ -32,6 +33,8 @@ pub(super) struct Unpacking<'a> {
     pub(super) progress: &'a dyn Progress,
     /// Layers at a time; `None` is as many as there are processors.
     pub(super) threads: Option<NonZero<usize>>,
+    /// Whether layers that are stored already are verified.
+    pub(super) verify: bool,
 }
 
 /// What the threads share.
@@ -73,21 +76,46 @@ pub(super) fn unpack(
     };
     let threads = with.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
     thread::scope(|scope| {
+        let mut others = Vec::new();
         for _ in 1..threads.min(blobs.len()) {
             // With fewer threads it takes longer.
-            let _ = thread::Builder::new().name("strata-layer".into()).spawn_scoped(scope, || run.work());
+            let other = thread::Builder::new().name("strata-layer".into());
+            others.extend(other.spawn_scoped(scope, || run.work()));
         }
         run.work();
+        // One that died has said so; the rest is an error and no second death.
+        others.into_iter().for_each(|other| drop(other.join()));
     });
     let shared = run.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = shared.failed {
         return Err(error);
     }
-    let died = || Error::io(io::Error::other("a thread died"), "unpack");
     shared.done.into_iter().map(|layer| layer.ok_or_else(died)).collect()
 }
 
+fn died() -> Error {
+    Error::io(io::Error::other("a thread died"), "unpack")
+}
+
+/// Wakes those who wait for a layer whose maker dies.
+struct Making<'a>(&'a Run<'a>);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(died());
+        }
+    }
+}
+
 impl Run<'_> {
+    /// Makes everybody stop.
+    fn fail(&self, error: Error) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.lock().failed.get_or_insert(error);
+        self.changed.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,20 +130,18 @@ impl Run<'_> {
                 shared.next += 1;
                 shared.next - 1
             };
+            let making = Making(self);
             let layer = self.layer(i);
-            let mut shared = self.lock();
+            drop(making);
             match layer {
                 Ok(layer) => {
-                    if let Some(done) = shared.done.get_mut(i) {
+                    if let Some(done) = self.lock().done.get_mut(i) {
                         *done = Some(Arc::new(layer));
                     }
+                    self.changed.notify_all();
                 }
-                Err(e) => {
-                    self.stopped.store(true, Ordering::Relaxed);
-                    shared.failed.get_or_insert(e);
-                }
+                Err(e) => self.fail(e),
             }
-            self.changed.notify_all();
         }
     }
 
@@ -131,11 +157,16 @@ impl Run<'_> {
             self.wait_for(same)?;
         }
         let what = diff_id.to_string();
+        let mut note = None;
         for key in [LayerKey::Diff(*diff_id), LayerKey::Chain(*chain_id)] {
-            if let Some(layer) = self.with.store.pin_layer(&key)? {
-                self.with.progress.begin(&what, Some(blob.size));
-                self.with.progress.finish(&what, Some("already there"));
-                return Ok(layer);
+            match standing(self.with.store, key, diff_id, self.with.verify)? {
+                Standing::Nothing => {}
+                Standing::Usable(layer) => {
+                    self.with.progress.begin(&what, Some(blob.size));
+                    self.with.progress.finish(&what, Some("already there"));
+                    return Ok(layer);
+                }
+                Standing::Damaged(_) => note = Some("was damaged, made anew"),
             }
         }
         let below = || self.below(i);
@@ -147,8 +178,8 @@ impl Run<'_> {
             let why = format!("the archive is {}, the image's configuration says {diff_id}", applied.diff_id);
             return Err(Error::new(ErrorKind::Corrupt, "unpack").in_layer(&blob.label).because(why));
         }
-        let layer = publish(staged, &applied, *chain_id)?;
-        self.with.progress.finish(&what, None);
+        let layer = publish(staged, &applied, *chain_id, self.with.verify)?;
+        self.with.progress.finish(&what, note);
         Ok(layer)
     }
 
@@ -221,8 +252,14 @@ pub(super) fn apply_staged(
     apply(archive, &scratch, below, options, progress)
 }
 
-/// Gives a layer its name: by its own content where it depends on nothing else.
-pub(super) fn publish(staged: StagedLayer, applied: &Applied, chain_id: Digest) -> Result<PinnedLayer> {
+/// Gives a layer its name: by its own content where it depends on nothing else. With `verify` one that has the name is
+/// good only if it is what its frame says.
+pub(super) fn publish(
+    staged: StagedLayer,
+    applied: &Applied,
+    chain_id: Digest,
+    verify: bool,
+) -> Result<PinnedLayer> {
     let key = match applied.asked_below {
         false => LayerKey::Diff(applied.diff_id),
         true => LayerKey::Chain(chain_id),
@@ -234,7 +271,7 @@ pub(super) fn publish(staged: StagedLayer, applied: &Applied, chain_id: Digest) 
         entries: applied.entries,
         says_root: applied.says_root,
     };
-    staged.publish(key, facts)
+    staged.publish_over(key, facts, verify)
 }
 
 /// Tells of what passes, and notes the end.
