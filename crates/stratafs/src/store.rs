@@ -156,15 +156,17 @@ impl Store {
     /// `AlreadyExists` for a name in use; a layer that is missing or no directory, by its path; what the host
     /// says of the upper.
     pub fn create(&self, name: Option<ContainerName>, config: ContainerConfig) -> Result<Record> {
-        self.create_under(&self.lock_shared()?, name, config)
+        self.create_under(&self.lock_shared()?, name, config, None)
     }
 
-    /// As [`Store::create`], where what `config` names was found under the same lock.
+    /// As [`Store::create`], where what `config` names was found under the same lock; of a fork with the time when what it
+    /// starts from began.
     fn create_under(
         &self,
         _lock: &RootLock,
         name: Option<ContainerName>,
         mut config: ContainerConfig,
+        began: Option<SystemTime>,
     ) -> Result<Record> {
         for layer in &mut config.layers {
             layer.path = match layer.source {
@@ -183,19 +185,21 @@ impl Store {
         let chosen = name.is_some();
         let name = name.unwrap_or_else(ContainerName::random);
         let building = Building::new(&self.trash())?;
+        let lock = building.0.join("lock");
+        let made = File::create_new(&lock).and_then(|lock| lock.metadata()?.modified());
+        let made = made.map_err(at(&lock, "create container"))?;
         let fresh = Fresh::new(self, &config)?;
         let mut record = Record {
             dir: self.dir(&name),
             name,
             created: now(),
+            began: began.unwrap_or(made),
             config,
             scratch: Some(fresh.id.clone()),
             home: fresh.dir.clone(),
         };
         // Merging the scratch with the layers proves them, before the name exists.
         open_parts(&record, false)?;
-        let lock = building.0.join("lock");
-        File::create_new(&lock).map_err(at(&lock, "create container"))?;
         make_private(&building.0.join("root"))?;
         file::write_new(&building.0.join(config::FILE), &record.text(&fresh.id)?)?;
         sync_dir(&building.0)?;

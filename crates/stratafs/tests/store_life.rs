@@ -466,3 +466,32 @@ fn a_store_can_be_moved_with_its_snapshots() {
     assert!(matches!(opened.record().config.layers[0].source, LayerSource::Scratch(_)));
     assert!(opened.record().config.layers[0].path.starts_with(&moved));
 }
+
+#[test]
+fn a_fork_knows_when_the_state_began_that_it_goes_on_from() {
+    let tmp = tempfile::tempdir().unwrap();
+    fs::create_dir(tmp.path().join("layer")).unwrap();
+    let store = Store::open(tmp.path().join("state")).unwrap();
+    let made = store.create(Some(name("c")), ContainerConfig::new([tmp.path().join("layer")])).unwrap();
+    assert!(made.began >= fs::metadata(tmp.path().join("layer")).unwrap().modified().unwrap());
+    let read = store.record(&name("c")).unwrap();
+    assert_eq!((read.created, read.began), (made.created, made.began));
+    store.open_container(&name("c")).unwrap().write("/x", "x").unwrap();
+    store.snapshot(&name("c"), None).unwrap();
+    let forked = store.fork(&name("c"), &name("now"), None).unwrap();
+    let snapshot = store.snapshots(&name("c")).unwrap().remove(0).name;
+    store.fork(&name("c"), &name("then"), Some(&snapshot)).unwrap();
+    store.discard(&name("c")).unwrap();
+    for fork in [forked.name, name("then"), name("c")] {
+        assert_eq!(store.record(&fork).unwrap().began, made.began, "{fork}");
+    }
+    // As it was written before that was known: the snapshot is the oldest that is.
+    let path = made.dir.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("began");
+    config["created"] = 2_000_000_000.into();
+    fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+    let old = store.record(&name("c")).unwrap();
+    assert_eq!(old.began, old.config.snapshots[0].created);
+    assert!(old.began < old.created);
+}

@@ -6,9 +6,7 @@ use crate::failure::{ERROR, Failure, Outcome};
 use crate::progress::Watch;
 use crate::text::{JsonPath, harmless, kind_word, shown_path, size_text};
 use serde::Serialize;
-use std::fs;
 use std::io::Write;
-use std::time::{Duration, SystemTime};
 use stratafs::promote::{Action, Conflict, Owners, PlannedStep, Promotion, Recovered, Report, recover};
 use stratafs::store::{self, ContainerName, Record, Store, open_leased};
 use stratafs::{Container, Image, MemLayer};
@@ -88,7 +86,7 @@ fn apply(store: &Store, name: &ContainerName, asked: &Promote) -> Outcome {
     let base = base(&container, record)?;
     let plan = Promotion::of(&container, &base)
         .changes(store::changes(record, &container)?)
-        .since(began(record))
+        .since(record.began)
         .owners(if asked.own { Owners::Own } else { Owners::Apply })
         .namespace(record.config.namespace)
         .force(asked.force)
@@ -148,21 +146,6 @@ fn base(container: &Container, record: &Record) -> Result<Container, Failure> {
         false => image,
     };
     Ok(image.view()?)
-}
-
-/// From when on the layers had to stay as they were. The record knows whole seconds, too coarse for layers that were made
-/// just before; the lock was made together with it. A fork is younger than its oldest snapshot, which counts then.
-fn began(record: &Record) -> SystemTime {
-    let snapshots = record.config.snapshots.iter().map(|snapshot| snapshot.created);
-    let oldest = snapshots.fold(record.created, SystemTime::min);
-    if oldest < record.created {
-        return oldest;
-    }
-    let lock = fs::symlink_metadata(record.dir.join("lock")).and_then(|meta| meta.modified());
-    let same_second = |time: &SystemTime| {
-        time.duration_since(record.created).is_ok_and(|since| since < Duration::from_secs(1))
-    };
-    lock.ok().filter(same_second).unwrap_or(record.created)
 }
 
 fn tell(

@@ -190,8 +190,11 @@ pub struct Record {
     pub name: ContainerName,
     /// Where its configuration, lock and mount point are.
     pub dir: PathBuf,
-    /// When it was made.
+    /// When it was made, in whole seconds.
     pub created: SystemTime,
+    /// From when on its layers had to stay as they were: when it was made, by the clock of its file system; of a fork,
+    /// when the container was made whose state it began with.
+    pub began: SystemTime,
     /// What it is made of.
     pub config: ContainerConfig,
     /// Which scratch takes its changes; `None` in the first format, which had it in the container's directory.
@@ -241,10 +244,10 @@ impl Record {
             return Err(Error::io(missing, OPERATION).about(path.as_os_str().as_bytes()));
         };
         let text = file::content(&opened, &path, OPERATION)?;
-        let stored::Parts { created, scratch, config } =
+        let stored::Parts { created, began, scratch, config } =
             stored::parse(&text, root).map_err(|why| file::corrupt(&path, OPERATION, why))?;
         let home = scratch.as_ref().map_or_else(|| dir.to_owned(), |id| id.dir(root));
-        Ok(Self { name: name.clone(), dir: dir.to_owned(), created, config, scratch, home })
+        Ok(Self { name: name.clone(), dir: dir.to_owned(), created, began, config, scratch, home })
     }
 
     /// Replaces the configuration by one whose changes go to `scratch`: the commit point of everything that changes a

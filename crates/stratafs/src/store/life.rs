@@ -115,7 +115,8 @@ impl Store {
             let lock = self.lock_shared()?;
             let record = self.record(from)?;
             let snapshot = find(&record, snapshot)?.clone();
-            return self.create_under(&lock, Some(new.clone()), forked(&record, vec![snapshot])?);
+            let config = forked(&record, vec![snapshot])?;
+            return self.create_under(&lock, Some(new.clone()), config, Some(record.began));
         }
         let mut held = self.hold(from)?;
         let config = &held.record.config;
@@ -128,7 +129,7 @@ impl Store {
             false => vec![self.freeze(&mut held, None)?],
         };
         let config = forked(&held.record, snapshots)?;
-        self.create_under(&held.lock, Some(new.clone()), config)
+        self.create_under(&held.lock, Some(new.clone()), config, Some(held.record.began))
     }
 
     fn hold(&self, name: &ContainerName) -> Result<Held> {

@@ -21,6 +21,7 @@ const IN_PLACE: u32 = 1;
 /// What a configuration says.
 pub(super) struct Parts {
     pub(super) created: SystemTime,
+    pub(super) began: SystemTime,
     pub(super) scratch: Option<ScratchId>,
     pub(super) config: ContainerConfig,
 }
@@ -71,6 +72,9 @@ struct Stored {
     version: u32,
     /// Seconds since 1970 UTC.
     created: u64,
+    /// When the state that it goes on from began, where that is known better than by whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    began: Option<StoredTime>,
     durability: StoredDurability,
     clear_setid: bool,
     drop_capabilities: bool,
@@ -88,6 +92,14 @@ struct Stored {
     image: Option<StoredImage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     runtime: Option<serde_json::Value>,
+}
+
+/// Since 1970 UTC.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredTime {
+    seconds: u64,
+    nanoseconds: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -289,7 +301,8 @@ impl StoredInPlace {
             runtime: None,
             snapshots: Vec::new(),
         };
-        Ok(Parts { created: time(self.created)?, scratch: None, config })
+        let created = time(self.created, 0)?;
+        Ok(Parts { created, began: created, scratch: None, config })
     }
 }
 
@@ -300,6 +313,10 @@ impl Stored {
         Self {
             version: VERSION,
             created: seconds(record.created),
+            began: Some(StoredTime {
+                seconds: seconds(record.began),
+                nanoseconds: record.began.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos(),
+            }),
             durability: (*durability).into(),
             clear_setid: untrusted.clear_setid,
             drop_capabilities: untrusted.drop_capabilities,
@@ -328,7 +345,7 @@ impl Stored {
         let snapshot = |stored: StoredSnapshot| {
             Ok(Snapshot {
                 name: SnapshotName::new(&stored.name).map_err(|e| e.to_string())?,
-                created: time(stored.created)?,
+                created: time(stored.created, 0)?,
                 frozen: frozen(stored.frozen).collect(),
             })
         };
@@ -345,7 +362,13 @@ impl Stored {
             runtime: self.runtime,
             snapshots: self.snapshots.into_iter().map(snapshot).collect::<Result<_, String>>()?,
         };
-        Ok(Parts { created: time(self.created)?, scratch: Some(self.scratch), config })
+        let created = time(self.created, 0)?;
+        let began = match self.began {
+            Some(StoredTime { seconds, nanoseconds }) => time(seconds, nanoseconds)?,
+            // A fork is younger than the snapshots that it has.
+            None => config.snapshots.iter().map(|snapshot| snapshot.created).fold(created, SystemTime::min),
+        };
+        Ok(Parts { created, began, scratch: Some(self.scratch), config })
     }
 }
 
@@ -353,7 +376,8 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-fn time(seconds: u64) -> Result<SystemTime, String> {
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+fn time(seconds: u64, nanoseconds: u32) -> Result<SystemTime, String> {
+    let since = (nanoseconds < 1_000_000_000).then(|| Duration::new(seconds, nanoseconds));
+    let time = since.and_then(|since| UNIX_EPOCH.checked_add(since));
     time.ok_or_else(|| "a time of creation is out of range".into())
 }
