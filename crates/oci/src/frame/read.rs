@@ -4,6 +4,7 @@ use super::record::{In, Record, corrupt};
 use super::{SAVED_MAX, WINDOW_LOG};
 use crate::apply::Rules;
 use crate::{Error, Result};
+use std::collections::HashMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use zstd::stream::read::Decoder;
 
@@ -64,7 +65,6 @@ impl<R: Read> Records<R> {
 /// A content that the tree does not have any more.
 #[derive(Debug)]
 pub(super) struct Saved {
-    pub(super) path: Vec<u8>,
     /// How many contents came before it was replaced.
     pub(super) after: u64,
     /// The content, where it was kept.
@@ -75,7 +75,8 @@ pub(super) struct Saved {
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) rules: Rules,
-    pub(super) saved: Vec<Saved>,
+    /// By path, in the order in which they were replaced.
+    pub(super) saved: HashMap<Vec<u8>, Vec<Saved>>,
     /// Bytes of the archive.
     pub(super) bytes: u64,
 }
@@ -83,13 +84,13 @@ pub(super) struct Scan {
 impl Scan {
     /// The replaced content that the `nth` content at `path` was, if it was replaced.
     pub(super) fn saved(&self, path: &[u8], nth: u64) -> Option<&Saved> {
-        let from = self.saved.partition_point(|saved| saved.after <= nth);
-        self.saved.get(from..).unwrap_or_default().iter().find(|saved| saved.path == path)
+        let saved = self.saved.get(path)?;
+        saved.get(saved.partition_point(|saved| saved.after <= nth))
     }
 
     /// True when every replaced content was kept.
     pub(super) fn whole(&self) -> bool {
-        self.saved.iter().all(|saved| saved.bytes.is_some())
+        self.saved.values().flatten().all(|saved| saved.bytes.is_some())
     }
 }
 
@@ -104,8 +105,8 @@ pub(super) fn scan(frame: &mut (impl Read + Seek)) -> Result<Scan> {
 
 fn look(frame: impl Read) -> Result<Scan> {
     let mut records = Records::new(frame)?;
-    let mut saved = Vec::new();
-    let (mut bytes, mut contents, mut kept) = (0_u64, 0, 0_u64);
+    let mut saved: HashMap<_, Vec<_>> = HashMap::new();
+    let (mut bytes, mut contents, mut kept, mut count) = (0_u64, 0, 0_u64, 0);
     let add = |bytes: u64, n: u64| bytes.checked_add(n).ok_or_else(|| corrupt("it has more than 2^64 bytes"));
     loop {
         match records.next()? {
@@ -120,11 +121,12 @@ fn look(frame: impl Read) -> Result<Scan> {
             Record::Place { .. } | Record::Made { .. } | Record::Linked { .. } => {}
             Record::Saved { path, len } => {
                 kept = add(kept, len.unwrap_or(0))?;
-                if kept > SAVED_MAX || saved.len() == SAVED_COUNT_MAX {
+                if kept > SAVED_MAX || count == SAVED_COUNT_MAX {
                     return Err(corrupt("it keeps more replaced contents than there can be"));
                 }
                 let bytes = len.map(|len| records.take(len)).transpose()?;
-                saved.push(Saved { path, after: contents, bytes });
+                saved.entry(path).or_default().push(Saved { after: contents, bytes });
+                count += 1;
             }
             Record::End(announced) => {
                 if announced != bytes {
