@@ -534,3 +534,21 @@ fn failures_of_the_scratch_and_of_the_frame_end_it() {
         assert_eq!(e.kind(), ErrorKind::Corrupt, "cut after {cut} bytes");
     }
 }
+
+#[test]
+fn a_link_to_a_huge_sparse_file_below_costs_what_the_file_holds() {
+    let size = 1 << 45;
+    let below = below(|b| b.sparse("f", size, &[(size - (1 << 20) - 5, b"end"), (70_000, b"x")]));
+    let unpacked = unpack_over(&archive(&[hard("h", "f")]), Some(&below)).unwrap();
+    assert_eq!(find(&unpacked.scratch, "h").attr.size, size);
+}
+
+#[test]
+fn directories_that_the_archive_lacks_count_as_entries_do() {
+    let mut options = options();
+    options.limits.entries = 10;
+    let bytes = archive(&[file("a/b/c/d/e/f", ""), file("b/b/c/d/e/f", ""), file("c/x", "")]);
+    let none = || Ok(None::<Below>);
+    let e = apply(bytes.as_slice(), &MemScratch::new(), &none, options, &Silent).unwrap_err();
+    assert_eq!((e.kind(), e.path()), (ErrorKind::TooLarge, Some(&b"c/x"[..])), "{e}");
+}

@@ -3,7 +3,7 @@
 use crate::tar::{Reader, Tap};
 use crate::{Progress, Result};
 use std::io::Read;
-use stratafs_core::WriteAt;
+use stratafs_core::{ReadAt, WriteAt};
 
 /// Bytes taken at a time.
 pub(super) const BUFFER: usize = 256 << 10;
@@ -86,6 +86,35 @@ fn put(file: &impl WriteAt, piece: &[u8], offset: u64) -> Result<u64> {
         None => flush(from, piece.len())?,
     }
     Ok(end)
+}
+
+/// A sum over the content of a file: the CRC-32 of every block that is not zeros, with its place before it. So it costs what
+/// the file holds, however long it is, and does not depend on where its holes are.
+pub(crate) fn sum_of(file: &(impl ReadAt + ?Sized), size: u64) -> Result<u32> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut buf = vec![0; HOLE];
+    let mut at = 0;
+    while let Some(data) = file.seek_data(at)?.filter(|data| *data < size) {
+        let start = (data - data % HOLE as u64).max(at);
+        let room = usize::try_from(size - start).unwrap_or(usize::MAX).min(HOLE);
+        let mut filled = 0;
+        while let Some(rest) = buf.get_mut(filled..room).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, start + filled as u64)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        let block = buf.get(..filled).unwrap_or_default();
+        if !is_zero(block) {
+            crc.update(&start.to_le_bytes());
+            crc.update(block);
+        }
+        if filled < room {
+            break;
+        }
+        at = start + room as u64;
+    }
+    Ok(crc.finalize())
 }
 
 fn is_zero(bytes: &[u8]) -> bool {

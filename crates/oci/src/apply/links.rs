@@ -8,9 +8,10 @@
 //! copies again.
 
 use super::below::Described;
+use super::content::sum_of;
 use super::place::Target;
 use super::put::staged;
-use super::{OPERATION, Run, crc_of, go_on, is_a_directory, path};
+use super::{OPERATION, Run, go_on, is_a_directory, path};
 use crate::frame::Made;
 use crate::{Error, ErrorKind, Result};
 use std::collections::HashMap;
@@ -185,7 +186,7 @@ impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
             let from = view.open(inode, Access::read(), &Caller::root())?;
             from.with_file(|from| file.fill(from, size))?;
             if framed {
-                crc = crc_of(file, size)?;
+                crc = sum_of(file, size)?;
             }
             Ok(())
         })?;

@@ -26,6 +26,7 @@ mod place;
 mod put;
 mod source;
 
+pub(crate) use content::sum_of;
 pub(crate) use options::Rules;
 pub use options::{Applied, ApplyOptions};
 pub(crate) use path::{Asked, parse};
@@ -39,9 +40,7 @@ use place::Places;
 use put::{opaque_dir, redress, replace};
 use std::io::Read;
 use stratafs_core::error::errno;
-use stratafs_core::{
-    At, Attr, Device, Found, Kind, Layer, Mark, Name, Over, ReadAt, Scratch, Seed, View, Whole,
-};
+use stratafs_core::{At, Attr, Device, Found, Kind, Layer, Mark, Name, Over, Scratch, Seed, View, Whole};
 
 /// What errors say was done.
 pub(crate) const OPERATION: &str = "unpack";
@@ -78,6 +77,7 @@ pub fn apply<S: Scratch, L: Layer, B: Scratch>(
             progress,
             buffer: vec![0; content::BUFFER],
             entries: 0,
+            implied: 0,
             counted: Counted::default(),
         };
         run.all()?;
@@ -123,6 +123,8 @@ struct Run<'a, R, S: Scratch, L: Layer, B: Scratch> {
     progress: &'a dyn Progress,
     buffer: Vec<u8>,
     entries: u64,
+    /// Directories that were made for want of an entry.
+    implied: u64,
     counted: Counted,
 }
 
@@ -180,6 +182,12 @@ impl<R: Read, S: Scratch, L: Layer, B: Scratch> Run<'_, R, S, L, B> {
     /// Tells the frame what was made for want of an entry.
     fn note_made(&mut self) -> Result<()> {
         let made = self.places.take_made();
+        // A path of some bytes can ask for thousands of directories.
+        self.implied += made.len() as u64;
+        if self.implied > self.limits.entries {
+            let why = format!("more than {} directories that the archive lacks", self.limits.entries);
+            return Err(Error::new(ErrorKind::TooLarge, OPERATION).because(why));
+        }
         let Some(frame) = &mut self.reader.tap_mut().0 else { return Ok(()) };
         for (path, Described { attr, target, xattrs }) in made {
             frame.made(self.entries, &Made::new(path, &attr, target, xattrs))?;
@@ -343,23 +351,6 @@ fn device_error(e: Error, kind: Kind) -> Error {
         ),
         _ => e,
     }
-}
-
-/// The CRC-32 of a file's first `size` bytes.
-pub(crate) fn crc_of(file: &(impl ReadAt + ?Sized), size: u64) -> Result<u32> {
-    let mut crc = crc32fast::Hasher::new();
-    let mut buf = vec![0; 64 << 10];
-    let mut at = 0;
-    while at < size {
-        let room = usize::try_from(size - at).unwrap_or(usize::MAX).min(buf.len());
-        let n = file.read_at(buf.get_mut(..room).unwrap_or_default(), at)?;
-        if n == 0 {
-            break;
-        }
-        crc.update(buf.get(..n).unwrap_or_default());
-        at += n as u64;
-    }
-    Ok(crc.finalize())
 }
 
 /// What an entry is in the tree; `None` for a hard link.

@@ -2,7 +2,7 @@
 
 use super::record::Made;
 use crate::Result;
-use crate::apply::{Rules, crc_of, kind_of};
+use crate::apply::{Rules, kind_of, sum_of};
 use crate::tar::{Entry, EntryKind, Extent};
 use stratafs_core::{Device, Hit, Kind, Layer, ReadAt, Time};
 
@@ -22,7 +22,7 @@ pub(super) struct Was<'a> {
     xattrs: &'a [(Vec<u8>, Vec<u8>)],
     /// The ranges outside of which a file is zeros.
     sparse: Option<&'a [Extent]>,
-    /// The CRC-32 of the content, where the archive does not have it.
+    /// The sum of the content, where the archive does not have it.
     crc: Option<u32>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Was<'a> {
             Some(extents) => holes_are_empty(file, extents, self.size)?,
             None => true,
         };
-        if !holes || self.crc.is_some_and(|crc| crc_of(file, self.size).is_ok_and(|is| is != crc)) {
+        if !holes || self.crc.is_some_and(|crc| sum_of(file, self.size).is_ok_and(|is| is != crc)) {
             wrong.push("its content is not what it was".into());
         }
         Ok(())

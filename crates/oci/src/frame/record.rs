@@ -43,7 +43,7 @@ pub(crate) struct Made {
     pub(crate) rdev: Device,
     pub(crate) mtime: Time,
     pub(crate) size: u64,
-    /// Of a regular file's content.
+    /// Of a regular file's content: [`sum_of`](crate::apply::sum_of).
     pub(crate) crc: u32,
     pub(crate) target: Vec<u8>,
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
