@@ -286,6 +286,15 @@ impl Error {
         self
     }
 
+    /// Calls a layer by another name, where it is that one: what a caller knows it by.
+    #[must_use]
+    pub fn with_layer_called(mut self, known: &str, name: &str) -> Self {
+        if self.0.layer.as_deref() == Some(known) {
+            self.0.layer = Some(name.into());
+        }
+        self
+    }
+
     /// Names the layer, unless a deeper context already did.
     #[must_use]
     pub fn in_layer(mut self, layer: impl fmt::Display) -> Self {

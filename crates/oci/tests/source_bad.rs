@@ -292,3 +292,24 @@ fn files_that_are_no_archive_are_refused_by_name() {
     }
     assert_eq!(open(&tmp.path().join("none"), &options(tmp.path())).unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn a_device_without_end_is_refused_at_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let error = open("/dev/zero".as_ref(), &options(tmp.path())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+#[test]
+fn an_error_about_an_entry_names_the_archive_too() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("x.tar");
+    let mut header = tar::Header::new_ustar();
+    header.set_path("odd").unwrap();
+    header.set_entry_type(tar::EntryType::new(b'D'));
+    header.set_size(0);
+    header.set_cksum();
+    fs::write(&path, [header.as_bytes().as_slice(), &[0; 1024]].concat()).unwrap();
+    let error = open(&path, &options(tmp.path())).map(drop).unwrap_err().to_string();
+    assert!(error.contains("odd") && error.contains("x.tar"), "{error}");
+}

@@ -63,7 +63,9 @@ pub fn apply<S: Scratch, L: Layer, B: Scratch>(
     mut options: ApplyOptions,
     progress: &dyn Progress,
 ) -> Result<Applied> {
-    let in_layer = |e: Error| e.in_layer(&options.label);
+    // The tree is in some place for the time being; nobody knows it by that.
+    let place = into.caps().label.clone();
+    let in_layer = |e: Error| e.with_layer_called(&place, &options.label).in_layer(&options.label);
     let rules = options.rules();
     let frame = options.frame.take().map(|out| FrameWriter::new(out, rules, &options.limits)).transpose()?;
     let done = source::hashed(archive, |archive| {

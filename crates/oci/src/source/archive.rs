@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Members that an archive of images may have.
 const MEMBERS_MAX: usize = 100_000;
+/// Bytes of a member's name: digests are far shorter, and all names are kept.
+const NAME_MAX: usize = 512;
 /// Links in a row.
 const LINKS_MAX: usize = 16;
 /// Names of which only one may be there.
@@ -67,6 +69,14 @@ pub(super) fn look(file: &Arc<File>, options: &SourceOptions) -> Result<Option<A
     whole().take(BLOCK as u64).read_to_end(&mut first).map_err(failed)?;
     let file = match compress::detect(&first) {
         Compression::None if looks_like_tar(&first) => Arc::clone(file),
+        Compression::None if !first.is_empty() => {
+            // The decoder knows the names of what it cannot read.
+            drop(compress::decode(whole(), &options.limits)?);
+            return Err(Error::new(ErrorKind::Corrupt, "open image").because(
+                "it is no archive: an OCI image layout, an archive of `docker save`, or a layer as tar, tar.gz or tar.zst \
+                 is needed",
+            ));
+        }
         _ => match decompress(whole(), options)? {
             Some(file) => Arc::new(file),
             None => return Ok(None),
@@ -77,8 +87,7 @@ pub(super) fn look(file: &Arc<File>, options: &SourceOptions) -> Result<Option<A
     Ok(archive.is_of_images()?.then_some(archive))
 }
 
-/// A header where one has to be, or the end of an archive. What is neither is left to the decoder, which knows the
-/// names of what it cannot read.
+/// A header where one has to be, or the end of an archive.
 fn looks_like_tar(first: &[u8]) -> bool {
     first.len() == BLOCK && (first.get(257..262) == Some(b"ustar") || first.contains(&0))
 }
@@ -138,6 +147,7 @@ fn index(file: &Arc<File>, limits: &Limits) -> Result<Option<HashMap<String, Wha
 }
 
 fn link(target: Option<String>) -> What {
+    let target = target.filter(|target| target.len() <= NAME_MAX);
     target.map_or(What::Other("a link that leads out"), |target| What::Link { target })
 }
 
@@ -157,6 +167,9 @@ fn clean(path: &[u8]) -> Option<String> {
 /// A name that archives of images have: the documents, `blobs/ALGORITHM/HEX`, and docker's `HEX/layer.tar`, `HEX.json`
 /// and `HEX.tar`, with or without `sha256:` before and a compression behind.
 fn is_of_an_image(name: &str) -> bool {
+    if name.len() > NAME_MAX {
+        return false;
+    }
     let mut parts = name.split('/');
     let (first, depth) = (parts.next().unwrap_or_default(), parts.count());
     match first {
@@ -270,9 +283,16 @@ mod tests {
         ] {
             assert!(is_of_an_image(name), "{name}");
         }
-        for name in
-            ["bin", "etc/passwd", "blobs/a/b/c", "manifest.json/x", "abc", "lib64", &format!("{hex}/a/b")]
-        {
+        for name in [
+            "bin",
+            "etc/passwd",
+            "blobs/a/b/c",
+            "manifest.json/x",
+            "abc",
+            "lib64",
+            &format!("{hex}/a/b"),
+            &format!("blobs/sha256/{}", "a".repeat(600)),
+        ] {
             assert!(!is_of_an_image(name), "{name}");
         }
     }

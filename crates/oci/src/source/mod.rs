@@ -112,7 +112,11 @@ impl LayerBlob {
 /// not read; `InvalidInput`, with a list, when no image is for the platform.
 pub fn open(path: &Path, options: &SourceOptions) -> Result<Input> {
     let failed = |e: std::io::Error| Error::io(e, "open image").about(path.as_os_str().as_bytes());
-    let about = |e: Error| e.about(path.as_os_str().as_bytes());
+    // What names an entry or a blob is told of which archive.
+    let about = |e: Error| match e.path() {
+        Some(_) => e.in_layer(path.display()),
+        None => e.about(path.as_os_str().as_bytes()),
+    };
     if path.as_os_str() == "-" {
         let file = archive::spool(&mut std::io::stdin().lock(), options).map_err(about)?;
         return open_file(file, path, options).map_err(about);
@@ -125,7 +129,7 @@ pub fn open(path: &Path, options: &SourceOptions) -> Result<Input> {
             None => Ok(Input::Directory(path.to_owned())),
         };
     }
-    if kind.is_fifo() || kind.is_char_device() {
+    if kind.is_fifo() {
         let file = archive::spool(&mut &file, options).map_err(about)?;
         return open_file(file, path, options).map_err(about);
     }

@@ -136,7 +136,7 @@ pub fn refused(items: &[Item]) -> Error {
 
 pub fn refused_over(items: &[Item], below: Option<&Below>) -> Error {
     let e = unpack_over(&archive(items), below).map(|u| text(&u.scratch)).unwrap_err();
-    assert!(e.to_string().contains("the layer") || e.to_string().contains("memory"), "names the layer: {e}");
+    assert!(e.to_string().contains("the layer"), "names the layer: {e}");
     e
 }
 
