@@ -67,6 +67,7 @@ impl Rounds {
 
     /// Takes a number in.
     pub fn number(&mut self, system: &str, case: &str, number: f64) {
+        eprintln!("{}/{system}/{case}: {number:.0} {}", self.group, self.unit);
         self.taken.entry((system.to_owned(), case.to_owned())).or_default().push(number);
     }
 
