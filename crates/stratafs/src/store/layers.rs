@@ -22,6 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The version of `layer.json` that is written; the only one that is read.
@@ -289,14 +290,15 @@ impl StagedLayer {
         }
         // One sync for all of it: before the name, or a crash could leave a complete name and empty files.
         let root = File::open(&tree).map_err(at(&tree, "sync layer"))?;
-        rustix::fs::syncfs(&root).map_err(|e| at(&tree, "sync layer")(e.into()))?;
-        let record = LayerRecord {
-            facts,
-            namespace,
-            stashed,
-            created: super::now(),
-            allocated: disk::allocated([tree.as_path(), frame.as_path()])?,
-        };
+        let measure = || disk::allocated([tree.as_path(), frame.as_path()]);
+        let allocated = thread::scope(|scope| {
+            // Meanwhile: while the disk works, the inodes are in memory.
+            let measured = thread::Builder::new().name("strata-measure".into()).spawn_scoped(scope, measure);
+            rustix::fs::syncfs(&root).map_err(|e| at(&tree, "sync layer")(e.into()))?;
+            let measured = measured.ok().and_then(|measured| measured.join().ok());
+            measured.unwrap_or_else(measure)
+        })?;
+        let record = LayerRecord { facts, namespace, stashed, created: super::now(), allocated };
         let path = self.path(RECORD);
         file::write_new(&path, &record.text()?)?;
         sync_dir(&self.building.0)?;
