@@ -61,6 +61,7 @@ use order::Guard;
 use plan::{Make, Planner};
 use rustix::io::Errno;
 use staging::{Phase, Staging};
+use std::collections::HashSet;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -455,7 +456,8 @@ fn stage_all(
             _ => None,
         })
         .collect();
-    for (step, _) in steps {
+    let mut staged = HashSet::new();
+    for (step, _) in &mut *steps {
         if let Step::Attach { slot, ino, .. } | Step::Swap { slot, ino, .. } = step
             && *ino == 0
         {
@@ -464,9 +466,26 @@ fn stage_all(
                 Some((_, linked)) => *linked,
                 None => stage::number(root, slot)?,
             };
+            if !links.iter().any(|(to, _)| to == slot) {
+                staged.insert(*ino);
+            }
         }
     }
-    Ok(stager.bytes)
+    match replaced_already(steps, &staged) {
+        Some(path) => Err(apply::moved_on(path)),
+        None => Ok(stager.bytes),
+    }
+}
+
+/// The place of an object that is to leave and is gone already: one that was staged has its number. Undoing goes by
+/// numbers and could not tell the two apart.
+fn replaced_already<'s>(steps: &'s [(Step, Guard)], staged: &HashSet<u64>) -> Option<&'s [u8]> {
+    steps.iter().find_map(|(step, _)| match step {
+        Step::Detach { path, ino: leaves, .. } | Step::Swap { path, old: leaves, .. } => {
+            staged.contains(leaves).then_some(path.as_slice())
+        }
+        _ => None,
+    })
 }
 
 /// Goes back to what was before, from wherever a promotion is.
@@ -519,4 +538,21 @@ fn recover_in(root: &Confined) -> Result<Recovered> {
     let phase = if phase == Phase::Done { Phase::Done } else { Phase::Undone };
     apply::clear(root, staging, phase, Some(&journal))?;
     Ok(if phase == Phase::Done { Recovered::Completed } else { Recovered::Undone })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_a_staged_object_got_says_that_the_old_object_is_gone() {
+        let swap = |ino, old| Step::Swap { slot: b"new/0".to_vec(), path: b"etc/motd".to_vec(), ino, old };
+        let detach = |ino| Step::Detach { path: b"var".to_vec(), slot: b"old/0".to_vec(), ino };
+        let steps = |step| [(step, Guard::default())];
+        let staged = HashSet::from([7]);
+        assert_eq!(replaced_already(&steps(swap(7, 5)), &staged), None);
+        assert_eq!(replaced_already(&steps(swap(7, 7)), &staged), Some(&b"etc/motd"[..]));
+        assert_eq!(replaced_already(&steps(detach(7)), &staged), Some(&b"var"[..]));
+        assert_eq!(replaced_already(&steps(detach(8)), &staged), None);
+    }
 }

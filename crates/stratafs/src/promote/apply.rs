@@ -21,7 +21,7 @@ use rustix::fs::{self, AtFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 /// The error for what changed under our hands.
-fn moved_on(path: &[u8]) -> Error {
+pub(super) fn moved_on(path: &[u8]) -> Error {
     Error::new(ErrorKind::Busy, "promote").about(path).because("it changed while it was promoted: look again")
 }
 
