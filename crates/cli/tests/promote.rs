@@ -137,3 +137,30 @@ fn hostile_names_in_the_target_are_shown_harmlessly() {
     assert!(said.code == 1 && said.out.lines().count() == 1, "{said:?}");
     s.run(&["promote", "c", "--to", site, "--force"]).harmless().ok();
 }
+
+#[test]
+fn nothing_is_promoted_into_the_state_directory() {
+    each_user(|s| {
+        let site = changed(s);
+        std::os::unix::fs::symlink(s.path("state"), s.path("link")).unwrap();
+        let state = s.path("state");
+        let upper = s.scratch("c").join("upper");
+        for to in [state.clone(), state.join("containers/c"), state.join("layers"), upper, s.path("link")] {
+            for more in ["--own", "--force", "--dry-run"] {
+                let said = s.run(&["promote", "c", "--to", to.to_str().unwrap(), more]);
+                said.fails(1, &[to.to_str().unwrap(), "state directory"]);
+            }
+        }
+        assert!(!state.join("new").exists());
+        s.run(&["promote", "c", "--to", &site, "--own"]).ok();
+    });
+}
+
+#[test]
+fn a_chosen_path_without_changes_is_named() {
+    let s = Strata::new();
+    let site = changed(&s);
+    let said = s.run(&["promote", "c", "/ect", "/etc/gone", "/etc/dir", "--to", &site, "--dry-run"]);
+    assert_eq!(said.err, "strata: /ect: c changed nothing at or below it\n", "{said:?}");
+    assert_eq!(said.code, 0);
+}

@@ -6,10 +6,14 @@ use crate::failure::{ERROR, Failure, Outcome};
 use crate::progress::Watch;
 use crate::text::{JsonPath, harmless, kind_word, shown_path, size_text};
 use serde::Serialize;
+use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use stratafs::promote::{Action, Conflict, Owners, PlannedStep, Promotion, Recovered, Report, recover};
 use stratafs::store::{self, ContainerName, Record, Store, open_leased};
-use stratafs::{Container, Image, MemLayer};
+use stratafs::{Change, Container, Image, MemLayer, What};
 
 #[derive(Debug, Serialize)]
 struct JsonPromotion {
@@ -80,12 +84,15 @@ fn sentence(recovered: Recovered) -> &'static str {
 }
 
 fn apply(store: &Store, name: &ContainerName, asked: &Promote) -> Outcome {
+    refuse_the_store(store, &asked.to)?;
     let lease = store.lease(name)?;
     let container = open_leased(&lease)?;
     let record = lease.record();
     let base = base(&container, record)?;
+    let changes = store::changes(record, &container)?;
+    tell_unchanged(name, &asked.paths, &changes);
     let plan = Promotion::of(&container, &base)
-        .changes(store::changes(record, &container)?)
+        .changes(changes)
         .since(record.began)
         .owners(if asked.own { Owners::Own } else { Owners::Apply })
         .namespace(record.config.namespace)
@@ -135,6 +142,41 @@ fn apply(store: &Store, name: &ContainerName, asked: &Promote) -> Outcome {
         crate::complain(&Failure::new(format!("conflicts: {in_the_way}{nothing}{hint}")));
     }
     Ok(if in_the_way > 0 { ERROR } else { 0 })
+}
+
+/// What is in the store belongs to containers and images: a layer that changed, or another container's upper, would be
+/// damage. What cannot be resolved is left to the promotion, which says why.
+fn refuse_the_store(store: &Store, to: &Path) -> Result<(), Failure> {
+    let resolved = fs::canonicalize(to).ok().zip(fs::canonicalize(store.root()).ok());
+    match resolved.filter(|(to, root)| to.starts_with(root)) {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(format!(
+            "{}: lies in the state directory, {}: changes are promoted to directories outside of it; `strata commit` \
+             keeps them in an image",
+            shown_path(to),
+            shown_path(store.root())
+        ))),
+    }
+}
+
+/// Says which of the chosen paths have no change at or below them, so that a slip of the pen is seen.
+fn tell_unchanged(name: &ContainerName, chosen: &[PathBuf], changes: &[Change]) {
+    for path in chosen {
+        let at = path.strip_prefix("/").unwrap_or(path);
+        let touched = |change: &Change| {
+            let from = match &change.what {
+                What::Renamed { from, .. } => from.as_slice(),
+                _ => &[],
+            };
+            [change.path.as_slice(), from].iter().any(|at_change| {
+                !at_change.is_empty() && Path::new(OsStr::from_bytes(at_change)).starts_with(at)
+            })
+        };
+        if !at.as_os_str().is_empty() && !changes.iter().any(touched) {
+            let path = shown_path(path);
+            crate::complain(&Failure::new(format!("{path}: {name} changed nothing at or below it")));
+        }
+    }
 }
 
 /// The layers that the container started from, without what snapshots froze.
