@@ -268,3 +268,58 @@ fn a_terminal_is_one_inside_too() {
         assert!(said.out.contains("/dev/console"), "{said:?}");
     });
 }
+
+#[test]
+fn a_command_of_an_image_does_not_write_lines_of_ours() {
+    each_way(|s| {
+        let layer = common::tar::Tar::default().file("motd", b"x").bytes();
+        let evil = "\nstrata: fine";
+        for (config, what) in [
+            (serde_json::json!({"Cmd": [format!("/x{evil}")]}), "cannot run"),
+            (serde_json::json!({"Cmd": ["/x"], "WorkingDir": format!("/motd/{evil}")}), "cannot start"),
+            (serde_json::json!({"Cmd": ["/x"], "User": format!("x{evil}")}), "cannot run as"),
+        ] {
+            let diff_id = stratafs::oci::Digest::of(&layer).to_string();
+            let config = serde_json::json!({"os": "linux", "architecture": "amd64", "config": config,
+                "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
+            let archive = common::tar::docker("evil:1", &config, &layer);
+            s.feed(&["image", "import", "-", "--platform", "linux/amd64"], &archive).ok();
+            let said = s.run(&["run", "--rm", "--image", "evil:1"]);
+            assert!(said.err.contains(what) && said.err.lines().count() == 1, "{said:?}");
+        }
+    });
+}
+
+#[test]
+fn links_where_a_run_mounts_are_named_with_what_helps() {
+    each_way(|s| {
+        s.image("base", &["sh"]);
+        for name in ["proc", "dev", "sys", "tmp"] {
+            s.run(&["create", "--image", "base", "--name", "c"]).ok();
+            s.run(&["fs", "c", "ln", "-s", "/etc", &format!("/{name}")]).ok();
+            let help = format!("strata fs c rm /{name}");
+            let said = s.run(&["run", "--name", "c", "--", "sh", "-c", ":"]);
+            assert!(!said.err.contains("overlayfs"), "{said:?}");
+            said.fails(125, &[&format!("/{name}"), "not a directory", &help]);
+            s.run(&["fs", "c", "rm", &format!("/{name}")]).ok();
+            s.run(&["run", "--name", "c", "--", "sh", "-c", ":"]).ok();
+            s.run(&["rm", "c"]).ok();
+        }
+    });
+}
+
+#[test]
+fn a_container_that_spoils_its_own_accounts_still_runs_as_root() {
+    each_way(|s| {
+        s.image("base", &["sh"]);
+        s.run(&["create", "--image", "base", "--name", "c"]).ok();
+        s.run(&["fs", "c", "rm", "/etc/passwd"]).ok();
+        for target in ["passwd", "/dev/zero", "/proc/self/environ", "../../../../etc/passwd"] {
+            s.run(&["fs", "c", "ln", "-s", target, "/etc/passwd"]).ok();
+            soon(s.command(&["run", "--name", "c", "--", "sh", "-c", ":"])).ok();
+            soon(s.command(&["run", "--name", "c", "-u", "web", "--", "sh"]))
+                .fails(125, &["web", "/etc/passwd"]);
+            s.run(&["fs", "c", "rm", "/etc/passwd"]).ok();
+        }
+    });
+}

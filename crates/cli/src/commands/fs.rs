@@ -5,7 +5,7 @@ mod transfer;
 
 use crate::args::{Fs, FsVerb, NodeKind, XattrVerb};
 use crate::failure::{ERROR, Failure, Outcome, PIPE};
-use crate::text::JsonPath;
+use crate::text::{JsonPath, shown, shown_path};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -149,12 +149,13 @@ fn xattr(container: &Container, verb: XattrVerb) -> Result<(), Failure> {
                 return super::print_json(&names.iter().map(|n| JsonPath::new(n)).collect::<Vec<_>>());
             }
             for name in names {
-                print_line(crate::text::shown(&name).as_bytes())?;
+                print_line(shown(&name).as_bytes())?;
             }
         }
         XattrVerb::Get { path, name } => {
             let value = container.symlink_xattr(&path, &name)?;
-            let missing = || Failure::new(format!("{}: no attribute {}", path.display(), name.display()));
+            let missing =
+                || Failure::new(format!("{}: no attribute {}", shown_path(&path), shown(name.as_bytes())));
             let mut out = std::io::stdout().lock();
             out.write_all(&value.ok_or_else(missing)?)?;
             out.flush()?;

@@ -3,6 +3,7 @@
 use crate::args::Mount;
 use crate::failure::{Failure, Outcome};
 use crate::run::{overlay, plan};
+use crate::text::shown_path;
 use rustix::mount::UnmountFlags;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,9 @@ use stratafs::{DirScratch, Features, Ownership, Scratch, ScratchOptions};
 /// Mounts a container on a directory. The mount itself keeps others away until it is unmounted.
 pub fn mount(store: &Store, asked: &Mount) -> Outcome {
     let target = std::fs::canonicalize(&asked.target)
-        .map_err(|e| Failure::new(format!("{}: {e}", asked.target.display())))?;
+        .map_err(|e| Failure::new(format!("{}: {e}", shown_path(&asked.target))))?;
     if !target.is_dir() {
-        return Err(Failure::new(format!("{}: not a directory", asked.target.display())));
+        return Err(Failure::new(format!("{}: not a directory", shown_path(&asked.target))));
     }
     let lease = store.lease(&asked.name)?;
     // Proves the layers and the upper before the kernel gets them: its own reasons only go to its log.
@@ -52,7 +53,7 @@ pub fn mountable(record: &Record, ownership: Ownership) -> Result<Mountable, Fai
             "{}: the kernel does not know the whiteouts of the layer {} and would show what they hide; `strata fs` \
              works",
             record.name,
-            layer.path.display()
+            shown_path(&layer.path)
         )));
     }
     let stashed = record.config.layers.iter().find(|layer| layer.stashed);
@@ -61,7 +62,7 @@ pub fn mountable(record: &Record, ownership: Ownership) -> Result<Mountable, Fai
             "{}: owners and modes of the layer {} are stored in user.containers.override_stat, which the kernel does \
              not apply; `strata fs` works",
             record.name,
-            layer.path.display()
+            shown_path(&layer.path)
         )));
     }
     let namespace = record.config.namespace;
@@ -70,7 +71,7 @@ pub fn mountable(record: &Record, ownership: Ownership) -> Result<Mountable, Fai
             "{}: the layer {} keeps its marks under another prefix than the container, and the kernel reads only one; \
              `strata fs` works",
             record.name,
-            layer.path.display()
+            shown_path(&layer.path)
         )));
     }
     let layers = plan::layers(&record.config);
@@ -78,8 +79,8 @@ pub fn mountable(record: &Record, ownership: Ownership) -> Result<Mountable, Fai
         Failure::new(format!(
             "{}: the layer {} is, or lies inside, another one, {}: the kernel does not stack these; `strata fs` works",
             record.name,
-            inner.path.display(),
-            outer.path.display()
+            shown_path(&inner.path),
+            shown_path(&outer.path)
         ))
     })?;
     let namespace = Some(record.config.namespace);
@@ -106,19 +107,19 @@ pub fn umount(store: &Store, target: &Path) -> Outcome {
     };
     rustix::mount::unmount(&point, UnmountFlags::NOFOLLOW).map_err(|e| {
         let hint = if e == rustix::io::Errno::BUSY { ": a process still works in it" } else { "" };
-        Failure::new(format!("cannot unmount {}: {e}{hint}", point.display()))
+        Failure::new(format!("cannot unmount {}: {e}{hint}", shown_path(&point)))
     })?;
     Ok(0)
 }
 
 fn by_path(store: &Store, target: &Path) -> Result<PathBuf, Failure> {
     let point = std::fs::canonicalize(target).map_err(|e| {
-        Failure::new(format!("{}: neither a mounted container nor a mount point: {e}", target.display()))
+        Failure::new(format!("{}: neither a mounted container nor a mount point: {e}", shown_path(target)))
     })?;
     for listed in store.list()? {
         if store.mounted_at(&listed.name)?.as_deref() == Some(&*point) {
             return Ok(point);
         }
     }
-    Err(Failure::new(format!("{}: no container of this store is mounted there", target.display())))
+    Err(Failure::new(format!("{}: no container of this store is mounted there", shown_path(target))))
 }

@@ -18,7 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use stratafs::store::{self, Lease, Record, Store, open_leased};
+use stratafs::store::{self, ContainerName, Lease, Record, Store, open_leased};
 use stratafs::{Change, Container, ErrorKind, Kind, Namespace, Ownership, host, mountinfo};
 use users::User;
 
@@ -97,7 +97,7 @@ fn start(store: &Store, record: &Record, asked: &Run, started: &mut bool) -> Out
     }
     let layout = layout(&container, record, privileged)?;
     let made = match layout {
-        Layout::Whole => make_mount_points(&container)?,
+        Layout::Whole => make_mount_points(&container, &record.name)?,
         Layout::Split { .. } => Vec::new(),
     };
     drop(container);
@@ -144,7 +144,7 @@ fn launch(
     if hidden.iter().any(|dir| dir == Path::new("/")) {
         return Err(Failure::new(format!(
             "{}: a layer of {} is the state directory itself",
-            store.root().display(),
+            shown_path(store.root()),
             record.name
         )));
     }
@@ -235,7 +235,7 @@ fn layout(container: &Container, record: &Record, privileged: bool) -> Result<La
         (Some(path), _) => Err(Failure::new(format!(
             "other file systems are mounted below the layer {}: without privilege the kernel stacks such a layer \
              only when it is the only one; run as root, or use `strata fs`",
-            path.display()
+            shown_path(&path)
         ))),
     }
 }
@@ -269,7 +269,7 @@ fn split(container: &Container, record: &Record, lower: &Path) -> Result<Vec<Top
             let works = plan::works(record, &name);
             match std::fs::create_dir(&works) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Failure::new(format!("{}: {e}", works.display())));
+                    return Err(Failure::new(format!("{}: {e}", shown_path(&works))));
                 }
                 _ => {}
             }
@@ -310,13 +310,22 @@ fn below(record: &Record, name: &OsStr, on_host: PathBuf) -> Vec<PathBuf> {
 }
 
 /// Makes the directories that a run mounts on where the layers have none; gives those that it made.
-fn make_mount_points(container: &Container) -> Result<Vec<PathBuf>, Failure> {
+fn make_mount_points(container: &Container, of: &ContainerName) -> Result<Vec<PathBuf>, Failure> {
     let mut made = Vec::new();
     for name in MOUNT_POINTS {
         let path = Path::new("/").join(name);
         match container.create_dir(&path) {
             Ok(()) => made.push(path),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => match container.symlink_metadata(&path) {
+                // A mount follows no link of a layer: it could lead anywhere.
+                Ok(meta) if !meta.is_dir() => {
+                    remove_mount_points(container, &made)?;
+                    return Err(Failure::new(format!(
+                        "/{name} of {of} is not a directory, and a run mounts there: `strata fs {of} rm /{name}` helps"
+                    )));
+                }
+                _ => {}
+            },
             Err(e) => {
                 remove_mount_points(container, &made)?;
                 return Err(e.into());

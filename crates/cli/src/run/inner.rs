@@ -5,13 +5,14 @@ use super::spec::{Channel, Outcome, Spec};
 use super::supervise::supervise;
 use super::{CANNOT_EXECUTE, FAILED, NOT_FOUND, root};
 use crate::sys::Signals;
+use crate::text::shown;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::process::{Child, Command};
 
 /// Sets up the view, runs the command and gives its exit code.
@@ -65,7 +66,7 @@ fn start(channel: &mut Channel) -> Result<Result<(Signals, Child), u8>, String> 
         Ok(child) => child,
         Err(e) => {
             let code = if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
-            let why = format!("cannot run \"{}\": {e}", Path::new(program).display());
+            let why = format!("cannot run \"{}\": {e}", shown(program.as_bytes()));
             channel.report(&Outcome::NotStarted(code, why)).map_err(say("cannot report"))?;
             return Ok(Err(code));
         }
@@ -96,7 +97,7 @@ fn enter_workdir(spec: &Spec) -> Result<(), String> {
     }
     match std::env::set_current_dir(&spec.workdir) {
         Err(e) if spec.workdir_required => {
-            Err(format!("cannot start in {}: {e}", Path::new(&spec.workdir).display()))
+            Err(format!("cannot start in {}: {e}", shown(spec.workdir.as_bytes())))
         }
         Err(_) => std::env::set_current_dir("/").map_err(|e| format!("cannot start in /: {e}")),
         Ok(()) => Ok(()),

@@ -4,6 +4,7 @@
 
 use super::overlay;
 use super::spec::{Spec, Split, View};
+use crate::text::{shown, shown_path};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -13,6 +14,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use stratafs::mountinfo;
@@ -87,12 +89,12 @@ fn build_split(split: &Split, stage: &Path) -> Result<(), String> {
         let at = stage.join(name);
         fs::create_dir(&at).map_err(step("cannot make a mount point"))?;
         overlay::mount_wrapped(view, &at, Path::new(ASIDE))
-            .map_err(refused(&format!("/{}", Path::new(name).display())))?;
+            .map_err(refused(&format!("/{}", shown(name.as_bytes()))))?;
     }
     for (name, source) in &split.read_only {
         let at = stage.join(name);
         bind_read_only(Path::new(source), &at)
-            .map_err(step(format_args!("cannot show {} read-only", Path::new(source).display())))?;
+            .map_err(step(format_args!("cannot show {} read-only", shown(source.as_bytes()))))?;
     }
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::BIND;
     rustix::mount::mount_remount(stage, flags, c"").map_err(step("cannot make the root read-only"))
@@ -157,9 +159,9 @@ fn attach(mount: &OwnedFd, at: impl AsRef<Path>) -> Result<(), String> {
     })();
     attached.map_err(|e| match e {
         rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => {
-            format!("{} in the layers is not a directory", at.display())
+            format!("{} in the layers is not a directory", shown_path(at))
         }
-        e => format!("cannot mount {}: {e}", at.display()),
+        e => format!("cannot mount {}: {e}", shown_path(at)),
     })
 }
 

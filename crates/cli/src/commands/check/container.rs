@@ -2,7 +2,7 @@
 //! Everything is read; only what an earlier crash left in the work directory goes, as each opening has it.
 
 use super::Problem;
-use crate::text::shown;
+use crate::text::{shown, shown_path};
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
@@ -92,7 +92,7 @@ fn leftovers(record: &Record, found: &mut Problems) {
 fn strangers(dir: &Path, known: &[&str], found: &mut Problems) {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) => return found.add(format!("{}: {e}", dir.display()), "check its permissions"),
+        Err(e) => return found.add(format!("{}: {e}", shown_path(dir)), "check its permissions"),
     };
     for entry in entries.flatten() {
         let name = entry.file_name();

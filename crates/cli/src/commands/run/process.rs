@@ -181,7 +181,7 @@ impl Process {
 
 /// The text of a file of the container; empty where there is none.
 fn text(container: &Container, path: &str) -> Result<String, Failure> {
-    let missing = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let missing = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::Loop);
     match container.metadata(path) {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => return Ok(String::new()),
@@ -199,8 +199,9 @@ pub fn variables(asked: &[OsString]) -> Result<Vec<(OsString, OsString)>, Failur
     let split = |pair: &OsString| {
         let bytes = pair.as_bytes();
         let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at > 0);
-        let at =
-            at.ok_or_else(|| Failure::usage(format!("--env {}: KEY=VALUE is needed", pair.display())))?;
+        let at = at.ok_or_else(|| {
+            Failure::usage(format!("--env {}: KEY=VALUE is needed", shown(pair.as_bytes())))
+        })?;
         let (key, value) = (bytes.get(..at).unwrap_or_default(), bytes.get(at + 1..).unwrap_or_default());
         Ok((OsString::from_vec(key.to_vec()), OsString::from_vec(value.to_vec())))
     };
