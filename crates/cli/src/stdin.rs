@@ -12,14 +12,15 @@ const LOOK: i64 = 100_000_000;
 /// Bytes passed on at a time.
 const CHUNK: usize = 128 << 10;
 
-/// Makes the standard input of this process end when `stop` says so. Files are left as they are: they never wait. For
+/// Makes the standard input of this process end when `stop` says so. Files, and directories, which cannot be read, are left as they are: they never wait. For
 /// processes that have their signals blocked already: the thread that this starts must not get them.
 ///
 /// # Errors
 /// What the host says.
 pub fn give_up_when(stop: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
     let original = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    if original.metadata()?.is_file() {
+    let kind = original.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() {
         return Ok(());
     }
     let (reader, mut writer) = io::pipe()?;

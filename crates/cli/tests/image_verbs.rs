@@ -424,3 +424,50 @@ fn links_at_the_place_of_the_output_are_not_written_through() {
     assert_eq!(fs::read(s.path("precious")).unwrap(), b"precious");
     assert!(fs::symlink_metadata(&out).unwrap().is_file());
 }
+
+#[test]
+fn an_image_is_written_into_pipes_and_devices_in_place() {
+    let s = Strata::new();
+    s.image("base", &[]);
+    let fifo = s.path("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::read(fifo).unwrap()
+    });
+    s.run(&["image", "export", "base", "-o", fifo.to_str().unwrap()]).ok();
+    assert!(reader.join().unwrap().len() > 1024);
+    s.run(&["image", "export", "base", "-o", "/dev/null", "--force"]).ok();
+    s.run(&["image", "export", "base", "-o", "/dev/full"]).fails(1, &["No space"]);
+}
+
+#[test]
+fn where_an_image_cannot_go_the_option_that_helps_is_named() {
+    let s = Strata::new();
+    s.image("base", &[]);
+    fs::write(s.path("file"), "").unwrap();
+    let (file, dir) = (s.path("file"), s.path("top"));
+    let export = |to: &std::path::Path, more: &[&str]| {
+        s.run(&[&["image", "export", "base", "-o", to.to_str().unwrap()], more].concat())
+    };
+    export(&dir, &[]).fails(1, &["is a directory", "--dir"]);
+    export(&file, &["--dir"]).fails(1, &["no directory"]);
+    export(&file, &[]).fails(1, &["--force"]);
+    let layer = Tar::default().dir("etc").bytes();
+    s.feed(&["image", "import", "-"], &layer).fails(1, &["--name"]);
+    for text in ["hello\n".to_owned(), "a long text of many words\n".repeat(100)] {
+        s.feed(&["image", "import", "-", "--name", "x"], text.as_bytes())
+            .fails(1, &["no archive", "docker save"]);
+    }
+    s.feed(&["image", "import", "-", "--name", "x"], b"\xfd7zXZ\0rest").fails(1, &["xz"]);
+    let mut from_dir = s.command(&["image", "import", "-", "--name", "x"]);
+    from_dir.stdin(fs::File::open(&dir).unwrap());
+    common::said(from_dir).fails(1, &["s a directory"]);
+}

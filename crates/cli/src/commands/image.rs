@@ -149,7 +149,9 @@ fn import(store: &Store, asked: Import) -> Outcome {
         }
         store.import(&asked.from, &options, watch).map_err(|e| match options.name {
             // Of an archive that says nothing, and a file whose own name cannot be one.
-            None if e.kind() == ErrorKind::InvalidInput => Failure::new(format!("{}; --name NAME", Failure::from(e).message)),
+            None if e.kind() == ErrorKind::InvalidInput => {
+                Failure::new(format!("{}; --name NAME", Failure::from(e).message))
+            }
             _ => Failure::from(e),
         })
     })?;
