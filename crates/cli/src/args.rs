@@ -15,15 +15,18 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use stratafs::store::ContainerName;
 
+/// Where the options of every subcommand stand in its help: behind its own.
+const LAST: usize = 900;
+
 /// Layered directories: run, review and keep or drop what a command changed.
 #[derive(Debug, Parser)]
-#[command(name = "strata", version, after_long_help = help::STRATA, max_term_width = 100)]
+#[command(name = "strata", version, after_long_help = help::STRATA, max_term_width = 80)]
 pub struct Cli {
-    /// Where containers are kept
-    #[arg(long, global = true, value_name = "DIR", env = "STRATA_ROOT", hide_env_values = true)]
+    /// Where containers are kept [env: STRATA_ROOT]
+    #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     pub root: Option<PathBuf>,
     /// Say what happens inside (the same as RUST_LOG=debug)
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = LAST)]
     pub verbose: bool,
     #[command(subcommand)]
     pub command: Command,
@@ -159,6 +162,8 @@ mod tests {
             }
             let help = command.clone().render_long_help().to_string();
             assert!(help.contains("xample"), "{}", command.get_name());
+            let wide: Vec<_> = help.lines().filter(|line| line.chars().count() > 80).collect();
+            assert!(wide.is_empty(), "{}: {wide:?}", command.get_name());
             all.extend(command.get_subcommands());
         }
         let texts = Cli::command().render_long_help().to_string();

@@ -4,10 +4,14 @@ use crate::failure::Failure;
 use std::path::{Path, PathBuf};
 use stratafs::store::Store;
 
-/// The state directory: as asked, or the platform's place for data.
+/// The state directory: as asked, or `STRATA_ROOT`, or the platform's place for data. The variable is not read by the parser
+/// of the command line, which would name the option in the usage of every error.
 pub fn root(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(root) = asked {
         return Ok(root.to_owned());
+    }
+    if let Some(root) = std::env::var_os("STRATA_ROOT").filter(|root| !root.is_empty()) {
+        return Ok(root.into());
     }
     if rustix::process::geteuid().is_root() {
         return Ok("/var/lib/strata".into());

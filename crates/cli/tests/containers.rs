@@ -128,3 +128,14 @@ fn the_state_directory_comes_from_the_environment() {
     let info = common::said(command).json();
     assert_eq!(info["root"], s.path("elsewhere").canonicalize().unwrap().to_str().unwrap());
 }
+
+#[test]
+fn where_the_state_is_does_not_show_in_the_usage_of_errors() {
+    let s = Strata::new();
+    let said = s.run(&["fork", "c"]);
+    assert!(said.code == 2 && said.err.contains("Usage: strata fork <NAME> <NEW>"), "{said:?}");
+    // An empty variable is none.
+    let mut command = s.command(&["info", "--json"]);
+    command.env("STRATA_ROOT", "").env("HOME", s.path("home")).env("XDG_DATA_HOME", s.path("data"));
+    assert_ne!(common::said(command).json()["state"], "");
+}
