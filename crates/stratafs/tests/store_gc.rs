@@ -313,3 +313,25 @@ fn processes_that_make_and_collect_at_once_lose_nothing() {
         assert_eq!(entries(&f.store.root().join(dir)), 0, "{dir}");
     }
 }
+
+/// Takes from this thread the right to read everything, if it has it.
+fn read_as_anybody() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None).unwrap();
+    sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(None, sets).unwrap();
+}
+
+#[test]
+fn gc_takes_no_layer_whose_record_it_may_not_read() {
+    let tmp = tempfile::tempdir().unwrap();
+    let store = Store::open(tmp.path().join("state")).unwrap();
+    let held = publish(&store, "held").unwrap();
+    read_as_anybody();
+    let record = held.tree().with_file_name("layer.json");
+    fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    // Whether somebody holds it cannot be known.
+    let e = store.gc().unwrap_err();
+    assert!(e.to_string().contains("layer.json"), "{e}");
+    assert!(held.tree().exists());
+}

@@ -8,7 +8,7 @@ use super::config::FRESH;
 use super::lock::Locked;
 use super::references::{self, of_container};
 use super::{Building, Emptied, LayerKey, ScratchId, Store, at, sync_dir};
-use crate::Result;
+use crate::{ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::fs::{self, TryLockError};
 use std::io;
@@ -93,7 +93,9 @@ impl Store {
                 Err(TryLockError::WouldBlock) => return Ok(false),
                 Err(TryLockError::Error(e)) => return Err(at(&record, "lock layer")(e)),
             },
-            Ok(None) | Err(_) => None,
+            Ok(None) => None,
+            Err(e) if is_no_record(e.kind()) => None,
+            Err(e) => return Err(e),
         };
         let moved = fs::rename(&dir, self.trash().join(Building::name()));
         // Those who waited see that it is gone.
@@ -112,6 +114,11 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         out.extend(entry.map_err(at(dir, "read"))?.file_name().into_string().ok());
     }
     Ok(out)
+}
+
+/// Whether looking at a layer's record said that it is none; any other error says nothing of who holds it.
+pub(super) fn is_no_record(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Corrupt | ErrorKind::NotADirectory | ErrorKind::Loop | ErrorKind::NoSuchRange)
 }
 
 fn gone(done: io::Result<()>) -> io::Result<()> {

@@ -8,7 +8,7 @@
 
 use super::lock::Locked;
 use super::repair::{Standing, standing};
-use super::{Building, Store, at, disk, file, make_private, must_be_dir, sync_dir};
+use super::{Building, Store, at, disk, file, gc, make_private, must_be_dir, sync_dir};
 use crate::oci::Digest;
 use crate::{
     DirLayer, DirScratch, Error, ErrorKind, LayerOptions, Namespace, Ownership, Result, ScratchOptions,
@@ -17,7 +17,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -393,12 +393,14 @@ pub(super) fn hold(dir: &Path) -> Option<Locked> {
     Some(Locked(lock))
 }
 
-/// True while somebody holds the layer at `dir`.
+/// True while somebody holds the layer at `dir`, or may hold it.
 pub(super) fn is_held(dir: &Path) -> bool {
-    let Ok(Some(lock)) = file::open(&dir.join(RECORD), "open layer") else { return false };
-    let held = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
-    drop(Locked(lock));
-    held
+    let lock = match file::open(&dir.join(RECORD), "open layer") {
+        Ok(Some(lock)) => Locked(lock),
+        Ok(None) => return false,
+        Err(e) => return !gc::is_no_record(e.kind()),
+    };
+    !matches!(lock.0.try_lock(), Ok(()))
 }
 
 impl Store {
