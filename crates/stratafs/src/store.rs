@@ -12,6 +12,43 @@
 //! ROOT/trash/                         on the way in or out: see `trash.rs`
 //! ROOT/lock                           shared while a reference is made: see `lock.rs`
 //! ```
+//! A directory becomes an image, a container changes it, and the changes an image, a second container, or real:
+//!
+//! ```
+//! use stratafs::oci::Silent;
+//! use stratafs::promote::{Promotion, Silent as Quiet};
+//! use stratafs::store::{CommitOptions, ImportOptions, Store};
+//! # let dir = tempfile::tempdir()?;
+//! # std::fs::create_dir(dir.path().join("files"))?;
+//! # std::fs::create_dir(dir.path().join("target"))?;
+//! # std::fs::write(dir.path().join("files/motd"), "welcome\n")?;
+//! # std::fs::write(dir.path().join("target/motd"), "welcome\n")?;
+//!
+//! let store = Store::open(dir.path().join("store"))?;
+//! let options = ImportOptions { name: Some("base".parse()?), ..ImportOptions::default() };
+//! for record in store.import(&dir.path().join("files"), &options, &Silent)? {
+//!     // Held until the container refers to its layers, so that no gc takes them.
+//!     let image = store.pin_image(&record)?;
+//!     store.create(Some("work".parse()?), image.container()?)?;
+//! }
+//! let work = store.open_container(&"work".parse()?)?;
+//! work.write("/motd", "changed\n")?;
+//! work.close()?;
+//!
+//! store.commit(&"work".parse()?, &"changed:latest".parse()?, &CommitOptions::default(), &Silent)?;
+//! let snapshot = store.snapshot(&"work".parse()?, None)?;
+//! store.fork(&"work".parse()?, &"other".parse()?, Some(&snapshot.name))?;
+//!
+//! let other = store.open_container(&"other".parse()?)?;
+//! let base = other.base()?;
+//! let promotion = Promotion::of(&other, &base).changes(other.changes()?).since(other.record().began);
+//! let planned = promotion.namespace(other.record().config.namespace).plan(dir.path().join("target"))?;
+//! assert!(planned.conflicts().is_empty());
+//! planned.apply(&Quiet)?;
+//! assert_eq!(std::fs::read_to_string(dir.path().join("target/motd"))?, "changed\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Invariants: a container is complete from the moment its name exists (it is built in the trash and renamed),
 //! and gone from the moment its removal begins; it has one user at a time; what a configuration names is complete and
 //! on disk before; nothing outside the root is ever written, followed to or removed.
@@ -90,6 +127,14 @@ impl Opened {
     #[must_use]
     pub fn record(&self) -> &Record {
         self.lease.record()
+    }
+
+    /// What it started from, without what it changed and what snapshots froze: what a promotion compares with.
+    ///
+    /// # Errors
+    /// What the layers say.
+    pub fn base(&self) -> Result<Container> {
+        base(self.record(), &self.container)
     }
 
     /// Closes the container and releases it; a volatile or strict one is made durable.
@@ -335,6 +380,19 @@ impl Store {
 /// What its layers and its upper say.
 pub fn open_leased(lease: &Lease) -> Result<Container> {
     open_with(lease.record(), false)
+}
+
+/// What a container started from, without what it changed and what snapshots froze.
+///
+/// # Errors
+/// What the layers say.
+pub fn base(record: &Record, container: &Container) -> Result<Container> {
+    let layers = container.view().layers().iter().skip(record.config.newer());
+    let image = layers.fold(Image::builder(), |image, layer| image.layer(layer.clone())).build()?;
+    match image.layers().is_empty() {
+        true => review::nothing()?.view(),
+        false => image.view(),
+    }
 }
 
 fn open_with(record: &Record, volatile: bool) -> Result<Container> {
