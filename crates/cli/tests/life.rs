@@ -236,7 +236,7 @@ fn check_names_the_damaged_entry_of_a_layer_and_who_uses_it() {
         fs::write(&file, "one\ntwo\nfour!\n").unwrap();
         let said = s.run(&["check"]).harmless();
         assert_eq!(said.code, 1, "{said:?}");
-        for part in [&layer, "/etc/motd", "team/base:1", "(a, "] {
+        for part in [&layer, "/etc/motd", "team/base:1", "used by a, "] {
             assert!(said.out.contains(part), "{part}: {said:?}");
         }
         let said = s.run(&["check", "--json"]);
