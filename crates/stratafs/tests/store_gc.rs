@@ -329,7 +329,7 @@ fn gc_takes_no_layer_whose_record_it_may_not_read() {
     let held = publish(&store, "held").unwrap();
     read_as_anybody();
     let record = held.tree().with_file_name("layer.json");
-    fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&record, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     // Whether somebody holds it cannot be known.
     let e = store.gc().unwrap_err();
     assert!(e.to_string().contains("layer.json"), "{e}");
