@@ -235,7 +235,7 @@ fn layout(container: &Container, record: &Record, privileged: bool) -> Result<La
         (Some(path), _) => Err(Failure::new(format!(
             "other file systems are mounted below the layer {}: without privilege the kernel stacks such a layer \
              only when it is the only one; run as root, or use `strata fs`",
-            shown_path(&path)
+            shown_path(path)
         ))),
     }
 }

@@ -99,7 +99,7 @@ pub fn put(container: &Container, from: &Path, to: &Path, recursive: bool) -> Ou
     let meta = if recursive { fs::symlink_metadata(from) } else { fs::metadata(from) };
     let meta = meta.map_err(on_host(from, "read"))?;
     if meta.is_dir() && !recursive {
-        return Err(Failure::usage(format!("{} is a directory: say -r to copy it", shown_path(&from))));
+        return Err(Failure::usage(format!("{} is a directory: say -r to copy it", shown_path(from))));
     }
     let into_dir = container.metadata(to).is_ok_and(|meta| meta.is_dir());
     let to = match from.file_name().filter(|_| into_dir) {
@@ -194,7 +194,7 @@ pub fn get(container: &Container, from: &Path, to: &Path, recursive: bool) -> Ou
     }
     let meta = if recursive { container.symlink_metadata(from) } else { container.metadata(from) }?;
     if meta.is_dir() && !recursive {
-        return Err(Failure::usage(format!("{} is a directory: say -r to copy it", shown_path(&from))));
+        return Err(Failure::usage(format!("{} is a directory: say -r to copy it", shown_path(from))));
     }
     let to = match from.file_name().filter(|_| to.is_dir()) {
         Some(name) => to.join(name),
@@ -235,7 +235,7 @@ fn make_host_dir(dir: &Path) -> Result<(), Failure> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             return match fs::symlink_metadata(dir).map_err(on_host(dir, "read"))?.is_dir() {
                 true => Ok(()),
-                false => Err(Failure::new(format!("{} on the host is not a directory", shown_path(&dir)))),
+                false => Err(Failure::new(format!("{} on the host is not a directory", shown_path(dir)))),
             };
         }
         made => made,
