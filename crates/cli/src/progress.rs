@@ -2,7 +2,7 @@
 //! it. The work runs in [`Watch::run`], which alone turns a signal into the end of the work.
 //!
 //! Signals are waited for by a thread of their own and only set a flag, so the work ends as after any failure and
-//! leaves nothing behind. A second signal ends the process at once.
+//! leaves nothing behind. A later signal ends the process at once.
 
 mod bars;
 mod events;
@@ -15,7 +15,11 @@ use serde::Serialize;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 use stratafs::oci::Progress;
+
+/// Signals this close together are one wish: `timeout` and some shells send theirs to the process and to its group.
+const SAME: Duration = Duration::from_secs(1);
 
 /// How the progress of one piece of work is shown.
 #[derive(Debug)]
@@ -61,9 +65,15 @@ impl Watch {
         let signal = Arc::clone(&self.signal);
         // It ends with the process: nothing is done after work that was watched.
         std::thread::spawn(move || {
+            let mut first: Option<Instant> = None;
             while let Ok(number) = signals.wait_number() {
-                if signal.swap(number, Ordering::Relaxed) != 0 {
-                    std::process::exit(code(number).into());
+                match first {
+                    None => {
+                        first = Some(Instant::now());
+                        signal.store(number, Ordering::Relaxed);
+                    }
+                    Some(first) if first.elapsed() < SAME => {}
+                    Some(_) => std::process::exit(code(number).into()),
                 }
             }
         });

@@ -369,6 +369,9 @@ fn an_interrupted_import_ends_at_once_and_leaves_nothing() {
         }
         let start = Instant::now();
         kill_process(Pid::from_child(&child), signal).unwrap();
+        // As timeout(1) does, once to the process and once to its group: no reason to leave everything lying.
+        std::thread::sleep(Duration::from_millis(10));
+        kill_process(Pid::from_child(&child), signal).unwrap();
         let said = Said::of(child.wait_with_output().unwrap());
         assert_eq!((said.code, said.err.as_str()), (128 + signal.as_raw(), "strata: interrupted\n"));
         assert!(start.elapsed() < Duration::from_secs(5));
