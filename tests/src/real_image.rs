@@ -14,17 +14,6 @@ pub const ENTRIES: usize = 10_000;
 /// How many layers it has.
 pub const LAYERS: usize = 8;
 
-const LINKS: &str = "a layer with a link to a file below brings that name of it along only; umoci has one tree and so all names";
-/// Where the tree of umoci differs from the one here, and why.
-pub const LINKS_BELOW: [(&str, &str); 6] = [
-    ("/opt/links/perl", LINKS),
-    ("/usr/bin/perl", LINKS),
-    ("/usr/bin/perl5.36.0", LINKS),
-    ("/usr/bin/python-linked", LINKS),
-    ("/usr/bin/python-linked-again", LINKS),
-    ("/usr/bin/python3.11", LINKS),
-];
-
 const RECIPE: &str = include_str!("../recipes/image.sh");
 const LAYER: &str = include_str!("../recipes/layer.py");
 /// What of Debian is in the base.
