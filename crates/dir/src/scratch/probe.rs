@@ -100,7 +100,13 @@ fn tried(work: &Work) -> Result<Abilities> {
     };
     // Someone else, whoever we are, to try whether files can be given away.
     let stranger = if rustix::process::geteuid().as_raw() == 1 { 2 } else { 1 };
-    let chown = sys::meta::chown(obj, Some(stranger), Some(stranger)).is_ok();
+    let chown = match sys::meta::chown(obj, Some(stranger), Some(stranger)) {
+        Ok(()) => true,
+        // Not allowed, or nobody of that number here (user_namespaces(7)). Any other error says nothing of what can be
+        // done, and what is stored as if owners could not be set stays so.
+        Err(Errno::PERM | Errno::INVAL | Errno::OVERFLOW | Errno::OPNOTSUPP | Errno::NOSYS) => false,
+        Err(e) => return Err(fail(e)),
+    };
     drop(guard);
     Ok(Abilities { trusted, chown, nameless })
 }
